@@ -1,0 +1,1 @@
+"""Measurements beside other tools, in the same run, on the same machine."""

@@ -1,0 +1,39 @@
+"""Leaf buffers: 8 MiB of memory each, used again from leaf to leaf and from job to job."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from dmedia_transfer import leaves
+
+
+class LeafBuffers:
+    """As many buffers as are in use at once, and no more than `keep` at rest. Any thread may borrow.
+
+    What is in a buffer is left over from its last use.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._idle: list[bytearray] = []
+
+    def resize(self, keep: int) -> None:
+        """Keep this many from now on."""
+        with self._lock:
+            self._keep = keep
+            del self._idle[keep:]
+
+    @contextlib.contextmanager
+    def borrow(self, size: int | None = None) -> Iterator[memoryview]:
+        """A buffer, or its first `size` bytes, until the end of the block; it must not be used after that."""
+        with self._lock:
+            buffer = self._idle.pop() if self._idle else bytearray(leaves.LEAF_BYTES)
+        try:
+            yield memoryview(buffer)[:size]
+        finally:
+            with self._lock:
+                if len(self._idle) < self._keep:
+                    self._idle.append(buffer)

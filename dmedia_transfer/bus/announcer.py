@@ -1,0 +1,209 @@
+"""What the service tells on its own: signals, as the manager's listener.
+
+Changes of status go out at once, progress at the pace of `progress.Pace`. Called on the manager's thread; never calls
+back from within a notice: what needs the manager's answer waits for the next turn of the main loop.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from dmedia_transfer.bus import values
+from dmedia_transfer.bus.contract import interfaces
+from dmedia_transfer.bus.mainloop import CallLater, Cancel
+from dmedia_transfer.busnames import INTROSPECTABLE, MANAGER, OBJECT_MANAGER, PROPERTIES, ROOT, TRANSFER, path_of
+from dmedia_transfer.model import Transfer, TransferKey
+from dmedia_transfer.ports import Summary
+from dmedia_transfer.progress import Clock, Pace
+
+log = logging.getLogger(__name__)
+
+SUMMARY_INTERVAL_S: Final = 0.1  # between two looks at the manager as a whole: a burst of changes is one signal
+ADDED_AT_ONCE: Final = 100  # new transfers that are told of together
+ADDED_INTERVAL_S: Final = 0.02
+_TRANSFER_INTERFACES: Final = (TRANSFER, PROPERTIES, INTROSPECTABLE)
+_PACED: Final = frozenset({"BytesDone", "Rate", "Eta"})  # transfer properties that change all the time
+
+
+class Emit(Protocol):
+    """Sends a signal, without waiting."""
+
+    def __call__(self, path: str, interface: str, member: str, *arguments: Any) -> None:
+        """The signature is that of the XML."""
+
+
+class Announcer:
+    """A `ports.Listener` that makes signals of what it hears."""
+
+    def __init__(self, *, emit: Emit, summary: Callable[[], Summary], call_later: CallLater, clock: Clock) -> None:
+        self._emit = emit
+        self._summary = summary
+        self._call_later = call_later
+        self._clock = clock
+        self._pace: Pace[TransferKey] = Pace(clock)
+        self._latest: dict[TransferKey, Transfer] = {}  # those that moved and are not gone
+        self._told: dict[TransferKey, tuple[int, int]] = {}  # what each transfer's own Progress said last
+        self._unannounced: dict[TransferKey, Transfer] = {}  # of which nothing was told yet
+        self._added_now = 0  # told of since `_announce` was set
+        self._announce: Cancel | None = None
+        self._wake_up: Cancel | None = None
+        self._wake_up_s = 0.0  # when it comes
+        self._look: Cancel | None = None
+        self._looked_s = float("-inf")
+        self._manager: Mapping[str, Any] = self._telling(summary())  # what was told last
+
+    def close(self) -> None:
+        """Tell nothing any more."""
+        for cancel in (self._wake_up, self._look, self._announce):
+            if cancel:
+                cancel()
+        self._wake_up = self._look = self._announce = None
+
+    def transfer_added(self, transfer: Transfer) -> None:
+        """There is a new transfer. Of thousands that come at once, the most are told of a moment later.
+
+        The bus takes signals more slowly than a queue is made, and what it has not taken yet would fill our memory and
+        keep the main loop busy.
+        """
+        if self._added_now < ADDED_AT_ONCE:
+            self._tell_added(transfer)
+        else:
+            self._unannounced[transfer.key] = transfer
+        self._added_now += 1
+        if self._announce is None:
+            self._announce = self._call_later(ADDED_INTERVAL_S, self._announce_more)
+
+    def _announce_more(self) -> None:
+        self._announce = None
+        self._added_now = 0
+        for key in list(itertools.islice(self._unannounced, ADDED_AT_ONCE)):
+            self._announced(key)
+            self._added_now += 1
+        if self._unannounced:
+            self._announce = self._call_later(ADDED_INTERVAL_S, self._announce_more)
+
+    def _announced(self, key: TransferKey) -> None:
+        """Nothing is told of a transfer before it was told that it is there."""
+        transfer = self._unannounced.pop(key, None)
+        if transfer is not None:
+            self._tell_added(transfer)
+
+    def _tell_added(self, transfer: Transfer) -> None:
+        path = path_of(transfer.key)
+        added = {TRANSFER: values.transfer_properties(transfer), PROPERTIES: {}, INTROSPECTABLE: {}}
+        self._emit(ROOT, OBJECT_MANAGER, "InterfacesAdded", path, added)
+        self._emit(ROOT, MANAGER, "TransferAdded", path)
+        self.summary_changed()
+
+    def transfer_changed(self, before: Transfer, after: Transfer) -> None:
+        """What changed, at once; of one that has ended, the last progress first."""
+        path, key = path_of(after.key), after.key
+        self._announced(key)
+        ended = after.status.ended and not before.status.ended
+        if ended:
+            self._last_progress(after)
+        elif key in self._latest:
+            self._latest[key] = after
+        was, now = values.transfer_properties(before), values.transfer_properties(after)
+        changed = {name: value for name, value in now.items() if value != was[name] and name not in _PACED}
+        if after.status != before.status:  # who reads properties only has the right numbers while nothing moves
+            changed |= values.progress_properties(after)
+        if changed:
+            self._emit(path, PROPERTIES, "PropertiesChanged", TRANSFER, changed, [])
+        if ended:
+            self._emit(path, TRANSFER, "Finished", after.status)
+        if after.status != before.status:
+            self.summary_changed()
+
+    def transfer_moved(self, transfer: Transfer) -> None:
+        """Bytes moved: told when it is due."""
+        self._announced(transfer.key)
+        self._latest[transfer.key] = transfer
+        self._pace.moved(transfer.key)
+        self._arm()
+
+    def transfer_removed(self, transfer: Transfer) -> None:
+        """The transfer is gone; nothing is told of it after this."""
+        path, key = path_of(transfer.key), transfer.key
+        self._announced(key)
+        if not transfer.status.ended:
+            self._last_progress(transfer)
+        if self._pace.unsummed(key):
+            self._send_summary(self._pace.summarize())
+        self._latest.pop(key, None)
+        self._told.pop(key, None)
+        self._emit(ROOT, OBJECT_MANAGER, "InterfacesRemoved", path, list(_TRANSFER_INTERFACES))
+        self._emit(ROOT, MANAGER, "TransferRemoved", path, transfer.status)
+        self.summary_changed()
+
+    def summary_changed(self) -> None:
+        """Something of the manager as a whole changed: looked at soon, once for all changes of a burst."""
+        if self._look is None:
+            delay_s = max(0.0, self._looked_s + SUMMARY_INTERVAL_S - self._clock())
+            self._look = self._call_later(delay_s, self._tell_manager)
+
+    def _tell_manager(self) -> None:
+        self._look = None
+        self._looked_s = self._clock()
+        now = self._telling(self._summary())
+        changed = {name: value for name, value in now.items() if value != self._manager[name]}
+        self._manager = now
+        if changed:
+            self._emit(ROOT, PROPERTIES, "PropertiesChanged", MANAGER, changed, [])
+
+    @staticmethod
+    def _telling(summary: Summary) -> Mapping[str, Any]:
+        """The manager's properties whose changes are told."""
+        properties = interfaces()[MANAGER].properties
+        return {name: value for name, value in values.manager_properties(summary).items() if properties[name].tells}
+
+    def _last_progress(self, transfer: Transfer) -> None:
+        """The last value is always sent, due or not."""
+        progress = (transfer.progress.bytes_done, transfer.progress.bytes_total)
+        key = transfer.key
+        told = self._told.get(key)
+        news = progress != told and (told is not None or progress[0] > 0)
+        if news:
+            self._latest[key] = transfer
+            self._pace.moved(key)
+            self._tell_progress(transfer)
+            self._arm()
+        self._pace.ended(key, signals=int(news))
+
+    def _tell_progress(self, transfer: Transfer) -> None:
+        progress = (transfer.progress.bytes_done, transfer.progress.bytes_total)
+        self._told[transfer.key] = progress
+        self._emit(path_of(transfer.key), TRANSFER, "Progress", *progress)
+
+    def _send_summary(self, keys: tuple[TransferKey, ...]) -> None:
+        moved = [self._latest[key] for key in keys if key in self._latest]
+        told = [(path_of(each.key), each.progress.bytes_done, each.progress.bytes_total) for each in moved]
+        if told:
+            self._emit(ROOT, MANAGER, "Progress", told)
+
+    def _arm(self) -> None:
+        """Wake up when something is due; not at all while nothing moves."""
+        wait_s = self._pace.wait_s()
+        if wait_s is None:
+            return
+        when_s = self._clock() + wait_s
+        if self._wake_up is not None:
+            if when_s >= self._wake_up_s:
+                return
+            self._wake_up()
+        self._wake_up, self._wake_up_s = self._call_later(wait_s, self._tell_due), when_s
+
+    def _tell_due(self) -> None:
+        self._wake_up = None
+        due = self._pace.due()
+        if due.summary:
+            self._send_summary(due.summary)
+        if due.turn is not None and (transfer := self._latest.get(due.turn)):
+            self._tell_progress(transfer)
+            if due.turn_in_full:
+                changed = values.progress_properties(transfer)
+                self._emit(path_of(transfer.key), PROPERTIES, "PropertiesChanged", TRANSFER, changed, [])
+        self._arm()

@@ -1,0 +1,216 @@
+"""Our values as D-Bus sends them, and what callers send as ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, TypeVar
+
+import dbus
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from dmedia_transfer import __version__, busnames, leaves
+from dmedia_transfer.bus.contract import interfaces
+from dmedia_transfer.busnames import MANAGER, TRANSFER
+from dmedia_transfer.errors import InvalidRequest
+from dmedia_transfer.fields import Priority
+from dmedia_transfer.model import PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_NOW, Transfer
+from dmedia_transfer.ports import Summary
+
+_UINT32_MAX: Final = 2**32 - 1
+_INT64_MAX: Final = 2**63 - 1
+_UINT64_MAX: Final = 2**64 - 1
+_WORDS: Final = {"low": PRIORITY_LOW, "normal": PRIORITY_NORMAL, "high": PRIORITY_HIGH, "now": PRIORITY_NOW}
+
+
+def text(value: str) -> str:
+    """A string that D-Bus takes: valid UTF-8, no NUL."""
+    return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def count(value: float) -> int:
+    """A number of bytes or seconds that D-Bus takes."""
+    return max(0, min(_UINT64_MAX, int(value))) if math.isfinite(value) else 0
+
+
+_CONVERT: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "as": lambda value: dbus.Array([text(each) for each in value], signature="s"),
+    "b": dbus.Boolean,
+    "i": dbus.Int32,
+    "s": lambda value: dbus.String(text(value)),
+    "t": lambda value: dbus.UInt64(count(value)),
+    "u": lambda value: dbus.UInt32(min(count(value), _UINT32_MAX)),
+    "x": dbus.Int64,
+}
+
+
+def _typed(interface: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Properties with the types that the XML says: an `a{sv}` does not say them."""
+    properties = interfaces()[interface].properties
+    return {name: _CONVERT[properties[name].type](value) for name, value in values.items()}
+
+
+def _seconds_left(eta_s: float | None) -> int:
+    if eta_s is None or not 0 <= eta_s <= _INT64_MAX:  # neither infinity nor NaN is
+        return busnames.ETA_UNKNOWN
+    return math.ceil(eta_s)
+
+
+def transfer_properties(transfer: Transfer) -> dict[str, Any]:
+    """All properties of a transfer."""
+    return _typed(
+        TRANSFER,
+        {
+            "FileId": transfer.key.file_id,
+            "StoreId": transfer.key.store_id or transfer.preferred_store,
+            "Direction": transfer.key.direction,
+            "Status": transfer.status,
+            "Reason": transfer.reason or "",
+            "Priority": transfer.priority,
+            "Error": str(transfer.failure or ""),
+            "RequestedBy": transfer.requested_by,
+            "Sources": transfer.sources,
+        },
+    ) | progress_properties(transfer)
+
+
+def progress_properties(transfer: Transfer) -> dict[str, Any]:
+    """The properties that are about the bytes."""
+    return _typed(
+        TRANSFER,
+        {
+            "BytesDone": transfer.progress.bytes_done,
+            "BytesTotal": transfer.progress.bytes_total,
+            "Rate": transfer.progress.rate,
+            "Eta": _seconds_left(transfer.progress.eta_s),
+        },
+    )
+
+
+def manager_properties(summary: Summary) -> dict[str, Any]:
+    """All properties of the manager."""
+    return _typed(
+        MANAGER,
+        {
+            "Version": __version__,
+            "Active": summary.active,
+            "Queued": summary.queued,
+            "DownloadRate": summary.download_rate,
+            "UploadRate": summary.upload_rate,
+            "QueuePaused": summary.queue_paused,
+            "Online": summary.online,
+            "Metered": summary.metered,
+            "DownloadLimit": summary.download_limit_bps or 0,
+            "UploadLimit": summary.upload_limit_bps or 0,
+            "MaxTransfers": summary.max_transfers,
+            "Problems": summary.problems,
+        },
+    )
+
+
+def _number(value: object) -> object:
+    if isinstance(value, str):
+        if value not in _WORDS:
+            raise ValueError(f"should be a number or one of {', '.join(_WORDS)}")
+        return _WORDS[value]
+    return value
+
+
+class _Options(BaseModel):
+    """An `a{sv}`: types are taken strictly, and what is not known is an error."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class UploadOptions(_Options):
+    """How a transfer is asked for."""
+
+    priority: Annotated[Priority, BeforeValidator(_number)] = PRIORITY_NORMAL
+    paused: bool = False
+    requested_by: Annotated[str, StringConstraints(max_length=256)] = ""
+
+
+class DownloadOptions(UploadOptions):
+    """How one download is asked for."""
+
+    only: bool = False
+
+
+class Limits(_Options):
+    """Limits to change; None: as it is."""
+
+    download_bps: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    upload_bps: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    max_transfers: Annotated[int, Field(ge=1)] | None = None
+    connections: Annotated[int, Field(ge=1)] | None = None
+
+
+_Options_ = TypeVar("_Options_", bound=_Options)
+
+
+def read_options(kind: type[_Options_], sent: Mapping[Any, Any]) -> _Options_:
+    """What a caller sent as an `a{sv}`.
+
+    Raises:
+        InvalidRequest: Naming the first option that is not known, or whose value cannot be used.
+    """
+    plain = {str(name): _plain(value) for name, value in sent.items()}
+    try:
+        return kind.model_validate(plain)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = first["loc"][0]
+        unknown = sorted(set(plain) - set(kind.model_fields))
+        if unknown:
+            known = ", ".join(kind.model_fields)
+            names = ", ".join(shown(each) for each in unknown[:10])
+            raise InvalidRequest(f"unknown option {names}: the options are {known}") from None
+        problem = first["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(f"option {name}: {problem}, but it is {shown(plain[str(name)])}") from None
+
+
+def file_id(name: str, value: object) -> str:
+    """An argument that is a file ID.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    if not leaves.is_file_id(value):
+        raise InvalidRequest(f"{name}: {shown(value)} is not a file ID (48 characters of base32)")
+    return str(value)
+
+
+def store_id(name: str, value: object, *, may_be_empty: bool = False) -> str:
+    """An argument that is a store ID.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    if not leaves.is_random_id(value) and not (may_be_empty and value == ""):
+        raise InvalidRequest(f"{name}: {shown(value)} is not a store ID (24 characters of base32)")
+    return str(value)
+
+
+def priority(value: int) -> int:
+    """An argument that is a priority.
+
+    Raises:
+        InvalidRequest: It is too far away.
+    """
+    return read_options(UploadOptions, {"priority": value}).priority
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: short, whatever somebody sent."""
+    short = repr(str(value) if isinstance(value, str) else value)
+    return short if len(short) <= 80 else f"{short[:77]}..."
+
+
+def _plain(value: Any) -> Any:
+    """A D-Bus value as a plain one; dbus.Boolean is an int, which strict validation would not take for a bool."""
+    if isinstance(value, dbus.Boolean):
+        return bool(value)
+    for plain in (int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
+    return value

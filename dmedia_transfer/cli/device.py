@@ -1,0 +1,180 @@
+"""This machine as a command sees it: its configuration, documents, stores and daemon, each opened when it is needed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from dmedia_transfer import config as configuration
+from dmedia_transfer import documents, identity
+from dmedia_transfer.bindings import FILE_NAME as STORES_FILE
+from dmedia_transfer.bindings import Bindings
+from dmedia_transfer.cli import names
+from dmedia_transfer.errors import ConnectionLost, InvalidDocument
+from dmedia_transfer.filestore import FileStores
+from dmedia_transfer.journal.journal import FILE_NAME as JOURNAL_FILE
+from dmedia_transfer.journal.journal import Journal
+from dmedia_transfer.localstores import LocalStores
+from dmedia_transfer.model import Failure
+
+if TYPE_CHECKING:
+    from dmedia_transfer.client import Client
+    from dmedia_transfer.couch.database import Database
+
+log = logging.getLogger(__name__)
+
+IMPORT_FIRST = "`dmedia-transfer import` puts files into the library"
+LIST_STORES = "`dmedia-transfer stores` lists them"
+LIST_MACHINES = "`dmedia-transfer machines` lists them"
+
+
+class Device:
+    """This machine. For one thread; to be used in a `with` block."""
+
+    def __init__(self, config_path: Path | None = None) -> None:
+        self.config_path = config_path
+        self._opened = ExitStack()
+        self._client: Client | None = None
+        self._database: Database | None = None
+        self.no_daemon = ""  # why there is none, once it was asked for
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @cached_property
+    def config(self) -> configuration.Config:
+        """The configuration."""
+        return configuration.load(self.config_path)
+
+    @cached_property
+    def machine_id(self) -> str:
+        """The ID of this machine's document."""
+        return identity.machine_id(self.config.state_dir)
+
+    @cached_property
+    def bindings(self) -> Bindings:
+        """This machine's own list of stores."""
+        config = self.config
+        return Bindings(config.state_dir / STORES_FILE, allowed_http_hosts=config.allowed_http_hosts)
+
+    @cached_property
+    def filestores(self) -> FileStores:
+        """This machine's FileStores."""
+        config = self.config
+        return FileStores(self.bindings.filestores, floor_bytes=config.floor_bytes, floor_percent=config.floor_percent)
+
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        """The library's documents; not to be kept while waiting, as a server may run just for this.
+
+        Whoever wants the daemon as well asks for it first: it brings its own server.
+        """
+        from dmedia_transfer.couch import servers
+
+        if self._database is not None:  # within another such block
+            yield self._database
+            return
+        with servers.connect(self.config) as self._database:
+            try:
+                yield self._database
+            finally:
+                self._database = None
+
+    @property
+    def client(self) -> Client | None:
+        """The daemon, started by D-Bus if it can be; None if it is not there, and `no_daemon` says why."""
+        if self._client is None and not self.no_daemon:
+            from dmedia_transfer.client import Client
+
+            try:
+                self._client = self._opened.enter_context(Client())
+            except ConnectionLost as error:
+                log.debug("there is no daemon: %s", error)
+                self.no_daemon = str(error)
+        return self._client
+
+    def new_machine(self) -> dict[str, Any]:
+        """This machine's document if it has none yet."""
+        return documents.new_machine(self.machine_id, self.config.hostname, time=time.time())
+
+    def file(self, database: Database, text: str) -> Mapping[str, Any]:
+        """The document of the file that `text` means.
+
+        Raises:
+            Unknown, Ambiguous: None or several are meant.
+        """
+        return names.pick(text, database.find_files(text), kind="file", hint=IMPORT_FIRST)
+
+    def store(self, database: Database, text: str) -> Mapping[str, Any]:
+        """The document of the store that `text` means.
+
+        Raises:
+            Unknown, Ambiguous: None or several are meant.
+        """
+        return names.pick(text, database.get_stores(), kind="store", hint=LIST_STORES)
+
+    def machine(self, database: Database, text: str) -> Mapping[str, Any]:
+        """The document of the machine that `text` means: its ID, the beginning of it, or its hostname.
+
+        Raises:
+            Unknown, Ambiguous: None or several are meant.
+        """
+        machines = {raw["_id"]: raw for raw in database.find({"type": documents.MACHINE})}
+        named = [{"_id": machine_id, "name": raw.get("hostname")} for machine_id, raw in machines.items()]
+        return machines[names.pick(text, named, kind="machine", hint=LIST_MACHINES)["_id"]]
+
+    def file_id(self, text: str) -> str:
+        """The ID of the file that `text` means; a whole ID may be of a file that is not known here yet.
+
+        Raises:
+            Unknown, Ambiguous: None or several are meant.
+        """
+        if names.is_id_of(text, "file"):
+            return text.upper()
+        with self.database() as database:
+            return str(self.file(database, text)["_id"])
+
+    def store_id(self, text: str) -> str:
+        """The ID of the store that `text` means; nothing for nothing.
+
+        Raises:
+            Unknown, Ambiguous: None or several are meant.
+        """
+        if not text or names.is_id_of(text, "store"):
+            return text.upper()
+        with self.database() as database:
+            return str(self.store(database, text)["_id"])
+
+    def uploads_under_way(self) -> set[str]:
+        """The IDs of the multipart uploads that this machine has begun and still wants."""
+        path = self.config.state_dir / JOURNAL_FILE
+        if not path.exists():
+            return set()
+        with Journal(path) as journal:
+            return {record.upload_id for record in journal.uploads.under_way()}
+
+    def failures(self) -> Mapping[str, Failure]:
+        """Why transfers failed, as the daemon remembers it; by the identities of their entries."""
+        path = self.config.state_dir / JOURNAL_FILE
+        if not path.exists():
+            return {}
+        with Journal(path) as journal:
+            return journal.ledger.failures()
+
+    def local_stores(self, stores: list[dict[str, Any]]) -> LocalStores:
+        """The stores that can be used here, out of the documents of all."""
+        local = LocalStores(bindings=self.bindings, filestores=self.filestores)
+        for raw in stores:
+            try:
+                local.on_store(raw)
+            except InvalidDocument as problem:
+                log.debug("%s", problem)
+        return local

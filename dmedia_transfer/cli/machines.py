@@ -1,0 +1,140 @@
+"""`machines`: the devices of the library, what they do, and the end of one's trust."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dmedia_transfer.cli import words
+from dmedia_transfer.cli.options import HELP_NAMES, json_option, with_device
+from dmedia_transfer.cli.output import Output, note
+from dmedia_transfer.errors import Conflict, InvalidRequest, Unknown
+
+if TYPE_CHECKING:
+    from dmedia_transfer.cli.device import Device
+    from dmedia_transfer.couch.database import Database
+    from dmedia_transfer.statusdoc import StatusDocument
+
+ATTEMPTS = 10  # of a document that others write at the same time
+
+
+@click.group(
+    "machines",
+    short_help="List the machines, or forget one.",
+    invoke_without_command=True,
+    subcommand_metavar="[COMMAND] [ARGS]...",
+    context_settings={"help_option_names": HELP_NAMES},
+)
+@json_option()
+@click.pass_context
+def machines_command(ctx: click.Context, *, as_json: bool) -> int:
+    """List the machines of the library: what they do, and when they were last heard of.
+
+    \b
+    Examples:
+      dmedia-transfer machines
+      dmedia-transfer machines forget old-phone
+    """
+    if ctx.invoked_subcommand is not None:
+        if as_json:
+            raise click.UsageError("--json goes after the command.", ctx)
+        return 0
+    with ctx.obj.device() as device:
+        return _list(device, as_json)
+
+
+def _list(device: Device, as_json: bool) -> int:
+    from dmedia_transfer import documents
+    from dmedia_transfer.cli import remote
+
+    _ = device.client  # brings the database server with it, if it is there
+    with device.database() as database:
+        machines = sorted(database.find({"type": documents.MACHINE}), key=lambda raw: str(raw.get("hostname")))
+        told = {raw["_id"]: remote.status_of(database, raw["_id"]) for raw in machines}
+    output = Output(as_json=as_json)
+    output.value([_as_json(device, raw, told[raw["_id"]]) for raw in machines])
+    output.table(
+        ["ID", "name", "does", ">queued", "last heard of"],
+        [_row(device, raw, told[raw["_id"]]) for raw in machines],
+        empty="There is no machine yet; the daemon makes its document when it is first started.",
+    )
+    return 0
+
+
+@machines_command.command(
+    "forget", short_help="End a machine's trust.", context_settings={"help_option_names": HELP_NAMES}
+)
+@click.argument("machine")
+@json_option()
+@with_device
+def _forget(device: Device, *, machine: str, as_json: bool) -> int:
+    """Trust MACHINE no more: the others do not speak to it, whatever it says.
+
+    Its document stays, with `forgotten`, which wins over any other edit. Who can write the database can still add a
+    machine: take its access to the database away as well.
+    """
+    with device.database() as database:
+        raw = device.machine(database, machine)
+        if raw["_id"] == device.machine_id:
+            raise InvalidRequest("this is the machine you are at; forget it from another one")
+        changed = _mark(database, raw["_id"])
+    output = Output(as_json=as_json)
+    output.value({"machine_id": raw["_id"], "forgotten": True, "changed": changed})
+    name = words.printable(str(raw.get("hostname") or raw["_id"]))
+    output.line(f"{name} is forgotten" if changed else f"{name} was forgotten already")
+    note("take its access to the database away as well: who can write there can add a machine")
+    return 0
+
+
+def _mark(database: Database, machine_id: str) -> bool:
+    """Write `forgotten` into a machine's document; says whether it was not there."""
+    for _ in range(ATTEMPTS):
+        raw = database.get_machine(machine_id)
+        if raw is None:
+            raise Unknown(f"machine {machine_id} has no document any more")
+        if raw.get("forgotten") is True:
+            return False
+        try:
+            database.put({**raw, "forgotten": True})
+        except Conflict:
+            continue
+        return True
+    raise Conflict(f"document {machine_id}: it changed too often")
+
+
+def _does(status: StatusDocument | None) -> str:
+    if status is None:
+        return ""
+    counts = ", ".join(f"{count} {word}" for word, count in sorted(status.counts.items()))
+    return f"queue paused; {counts}" if status.queue_paused else counts
+
+
+def _row(device: Device, raw: Mapping[str, Any], status: StatusDocument | None) -> dict[str, Any]:
+    queue = raw.get("queue")
+    name = words.printable(str(raw.get("hostname") or ""))
+    marks = [
+        *(["this one"] if raw["_id"] == device.machine_id else []),
+        *(["forgotten"] if raw.get("forgotten") else []),
+    ]
+    return {
+        "ID": (words.short(raw["_id"]), raw["_id"]),
+        "name": f"{name} ({', '.join(marks)})" if marks else name,
+        "does": _does(status),
+        "queued": str(len(queue)) if isinstance(queue, list) else "?",
+        "last heard of": words.moment(status.time) if status else "never",
+    }
+
+
+def _as_json(device: Device, raw: Mapping[str, Any], status: StatusDocument | None) -> dict[str, Any]:
+    queue = raw.get("queue")
+    return {
+        "machine_id": raw["_id"],
+        "hostname": raw.get("hostname"),
+        "this": raw["_id"] == device.machine_id,
+        "forgotten": bool(raw.get("forgotten")),
+        "queued": len(queue) if isinstance(queue, list) else None,
+        "queue_paused": bool(raw.get("queue_paused")),
+        "status": status.model_dump(mode="json") if status else None,
+    }

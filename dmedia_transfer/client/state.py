@@ -1,0 +1,126 @@
+"""What a transfer and the daemon are at one moment, as D-Bus tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from dmedia_transfer import busnames
+from dmedia_transfer.busnames import ROOT, TRANSFER
+from dmedia_transfer.client.connection import Signal
+from dmedia_transfer.model import Direction, Progress, TransferKey
+from dmedia_transfer.states import Reason, Status
+
+
+@dataclass(frozen=True, slots=True)
+class TransferState:
+    """What a transfer is at one moment."""
+
+    key: TransferKey
+    status: Status
+    reason: Reason | None  # why it is suspended
+    progress: Progress
+    priority: int
+    store_id: str  # where an upload goes; a download's preferred source, or empty
+    error: str  # the last error, also while it is tried again; else empty
+    requested_by: str
+    sources: tuple[str, ...]  # the stores that are being read from
+
+    @property
+    def path(self) -> str:
+        """The transfer's object path."""
+        return busnames.path_of(self.key)
+
+
+class Resolved(NamedTuple):
+    """Where a file is."""
+
+    status: str  # "here", or the status of its download
+    path: str  # empty while it is not here
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerState:
+    """The daemon as a whole."""
+
+    version: str
+    active: int  # transfers that a worker has
+    queued: int  # transfers that wait, for whatever reason
+    download_rate: int  # bytes per second
+    upload_rate: int
+    queue_paused: bool
+    online: bool
+    metered: bool
+    download_limit_bps: int | None
+    upload_limit_bps: int | None
+    max_transfers: int
+    problems: tuple[str, ...]
+
+
+def apply(raw: dict[str, dict[str, Any]], signals: Sequence[Signal]) -> set[str]:
+    """Bring what is known of all transfers up to date; returns the paths of those that changed."""
+    changed: set[str] = set()
+    for signal in signals:
+        if signal.member == "InterfacesAdded" and TRANSFER in signal.arguments[1]:
+            raw[signal.arguments[0]] = dict(signal.arguments[1][TRANSFER])
+            changed.add(signal.arguments[0])
+        elif signal.member == "InterfacesRemoved" and TRANSFER in signal.arguments[1]:
+            raw.pop(signal.arguments[0], None)
+            changed.add(signal.arguments[0])
+        elif signal.path == ROOT and signal.member == "Progress":
+            for path, done, total in signal.arguments[0]:
+                if path in raw:
+                    raw[path].update(BytesDone=done, BytesTotal=total)
+                    changed.add(path)
+        elif signal.path in raw:
+            merge(raw[signal.path], signal)
+            changed.add(signal.path)
+    return changed
+
+
+def merge(properties: dict[str, Any], signal: Signal) -> None:
+    """What a transfer's own signal says, put into its properties."""
+    if signal.member == "Progress":
+        properties.update(BytesDone=signal.arguments[0], BytesTotal=signal.arguments[1])
+    elif signal.member == "PropertiesChanged" and signal.arguments[0] == TRANSFER:
+        properties.update(signal.arguments[1])
+
+
+def transfer_state(said: Mapping[str, Any]) -> TransferState:
+    """A transfer's properties as a value."""
+    direction = Direction(said["Direction"])
+    return TransferState(
+        key=TransferKey(direction, said["FileId"], said["StoreId"] if direction is Direction.UPLOAD else ""),
+        status=Status(said["Status"]),
+        reason=Reason(said["Reason"]) if said["Reason"] else None,
+        progress=Progress(
+            bytes_done=said["BytesDone"],
+            bytes_total=said["BytesTotal"],
+            rate=float(said["Rate"]),
+            eta_s=None if said["Eta"] == busnames.ETA_UNKNOWN else float(said["Eta"]),
+        ),
+        priority=said["Priority"],
+        store_id=said["StoreId"],
+        error=said["Error"],
+        requested_by=said["RequestedBy"],
+        sources=tuple(said["Sources"]),
+    )
+
+
+def manager_state(said: Mapping[str, Any]) -> ManagerState:
+    """The manager's properties as a value."""
+    return ManagerState(
+        version=said["Version"],
+        active=said["Active"],
+        queued=said["Queued"],
+        download_rate=said["DownloadRate"],
+        upload_rate=said["UploadRate"],
+        queue_paused=said["QueuePaused"],
+        online=said["Online"],
+        metered=said["Metered"],
+        download_limit_bps=said["DownloadLimit"] or None,
+        upload_limit_bps=said["UploadLimit"] or None,
+        max_transfers=said["MaxTransfers"],
+        problems=tuple(said["Problems"]),
+    )

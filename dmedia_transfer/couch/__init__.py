@@ -1,0 +1,1 @@
+"""CouchDB: documents, the changes feed, and the built-in server."""

@@ -1,0 +1,168 @@
+"""The documents of a library: files, stores and machines, read and edited in one database.
+
+What documents say is not believed here, and the keys that this program does not know are written back as they
+came. An attachment that is not touched is kept: a document that is written back names it as a stub.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from dmedia_transfer import documents, leaves, merge
+from dmedia_transfer.couch import stored
+from dmedia_transfer.couch.raw import PAGE_DOCUMENTS, Raw, RawDatabase, pages
+from dmedia_transfer.errors import Conflict, InvalidDocument, TransferError, Unknown
+from dmedia_transfer.model import QueueEdit, RecordStored
+
+log = logging.getLogger(__name__)
+
+PAGE_ATTACHMENT_BYTES: Final = 8 * 1024 * 1024  # of leaf digests in one answer
+FEW: Final = 8  # so many files are read with their attachments at once, without asking first how large those are
+MATCHES_MAX: Final = 25  # a search that finds more is too vague to be of use
+SURE_PREFIX: Final = 8  # so many characters at the beginning of an ID are no coincidence
+EDIT_ATTEMPTS: Final = 10  # of a document that others write at the same time
+
+
+class Database(RawDatabase):
+    """One library's documents. Any thread may call; every call blocks.
+
+    None is tried again after `DatabaseUnavailable`: the caller decides.
+    """
+
+    def get_with_leaves(self, file_ids: Iterable[str]) -> dict[str, Raw | TransferError]:
+        """File documents with their leaf digests inline; what could not be read is there as its error.
+
+        Where a document is in conflict, `stored` is that of all its revisions.
+        """
+        wanted = list(dict.fromkeys(file_ids))
+        answer: dict[str, Raw | TransferError] = {
+            file_id: Unknown(f"file {file_id} has no document in database {self.name}") for file_id in wanted
+        }
+        if len(wanted) <= FEW:
+            return answer | self._get_united(wanted)
+        for page in pages(wanted, PAGE_DOCUMENTS):
+            stubs = self.get_many(page)
+            for ids in _pages_of_bytes({file_id: _attached_bytes(raw) for file_id, raw in stubs.items()}):
+                answer |= self._get_united(ids)
+        return answer
+
+    def _get_united(self, file_ids: Iterable[str]) -> dict[str, Raw]:
+        return stored.unite(self, self.get_many(file_ids, attachments=True, conflicts=True))
+
+    def ensure_index(self) -> None:
+        """Have the server find documents by their type without looking at all; one that cannot, or may not, looks."""
+        index = {"index": {"fields": ["type"]}, "ddoc": "dmedia-transfer", "name": "type", "type": "json"}
+        try:
+            self.post("_index", index)
+        except TransferError as error:
+            log.debug("database %s: no index of types: %s", self.name, error)
+
+    def get_stores(self) -> list[Raw]:
+        """All store documents."""
+        return self.find({"type": documents.STORE})
+
+    def get_machine(self, machine_id: str) -> Raw | None:
+        """A machine's document; None if there is none."""
+        return self.get(machine_id)
+
+    def find_files(self, text: str) -> list[Raw]:
+        """The file documents whose ID begins with `text`, in either case, or whose name it is; at most 25 of each."""
+        found: dict[str, Raw] = {}
+        if leaves.is_file_id(text.upper()):
+            raw = self.get(text.upper())
+            return [raw] if raw and raw.get("type") == documents.FILE else []
+        if text.isalnum() and text.isascii():
+            named = self.get_prefixed(text.upper(), limit=MATCHES_MAX)
+            found.update((raw["_id"], raw) for raw in named if raw.get("type") == documents.FILE)
+            if found and len(text) >= SURE_PREFIX:
+                return list(found.values())  # it is no name, and looking for names takes long
+        for raw in self.find({"type": documents.FILE, "name": text}, limit=MATCHES_MAX):
+            found.setdefault(raw["_id"], raw)
+        return list(found.values())
+
+    # Edits.
+
+    def edit_machine(
+        self, machine_id: str, edits: Sequence[QueueEdit], *, base: Mapping[str, Any] | None = None
+    ) -> Raw:
+        """Apply edits to a machine's document, again and again if others write it at the same time.
+
+        Args:
+            machine_id: Whose document.
+            edits: Done in order; doing them twice changes nothing.
+            base: The last document that is known. It is written back if there is none any more, and heals what
+                cannot be believed in the one that is there: a queue is never lost to a damaged document.
+
+        Returns:
+            The document as the database has it now, with its `_rev`.
+
+        Raises:
+            InvalidDocument: The server does not take it; it is too large, for example.
+            Conflict: It changed too often.
+        """
+        for _ in range(EDIT_ATTEMPTS):
+            before = self.get_machine(machine_id)
+            after = merge.apply(self._mended(machine_id, before, base), edits)
+            if after == before:
+                return after
+            try:
+                return {**after, "_rev": self.put(after)}
+            except Conflict:
+                log.debug("machine %s: changed while it was edited, once more", machine_id)
+        raise Conflict(f"machine {machine_id} changed {EDIT_ATTEMPTS} times while it was edited")
+
+    def record_stored(self, records: Sequence[RecordStored]) -> dict[str, TransferError]:
+        """Write into file documents what is stored where; per store the later time wins. Ends their conflicts.
+
+        Returns:
+            The files for which it could not be written, and why; trying again does not help there.
+
+        Raises:
+            DatabaseUnavailable: Some may have been written; doing all of them again is harmless.
+        """
+        return stored.record(self, records)
+
+    def _mended(self, machine_id: str, raw: Raw | None, base: Mapping[str, Any] | None) -> Raw:
+        """A machine document that can be believed: what cannot is taken from `base`, or from a new one."""
+        clean = {key: value for key, value in (base or {}).items() if not key.startswith("_")}
+        spare = documents.new_machine(machine_id, "", time=time.time()) | clean
+        if raw is None:
+            log.info("machine %s: has no document in database %s, writing one", machine_id, self.name)
+            return spare
+        for _ in range(len(documents.MachineDocument.model_fields)):
+            try:
+                documents.read_machine(raw)
+            except InvalidDocument as problem:
+                key = problem.key.partition(".")[0]
+                if key.startswith("_"):
+                    break
+                log.warning("machine %s: mending its document: %s", machine_id, problem)
+                raw = {name: value for name, value in raw.items() if name != key}
+                if key in spare:
+                    raw[key] = spare[key]
+            else:
+                break
+        return raw
+
+
+def _pages_of_bytes(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Pages of at most `PAGE_ATTACHMENT_BYTES`, unless one alone has more."""
+    page: list[str] = []
+    total = 0
+    for file_id, size in sizes.items():
+        if page and total + size > PAGE_ATTACHMENT_BYTES:
+            yield page
+            page, total = [], 0
+        page.append(file_id)
+        total += size
+    if page:
+        yield page
+
+
+def _attached_bytes(raw: Mapping[str, Any]) -> int:
+    attachments = raw.get("_attachments")
+    stubs = attachments.values() if isinstance(attachments, dict) else ()
+    return sum(stub["length"] for stub in stubs if isinstance(stub, dict) and isinstance(stub.get("length"), int))

@@ -1,0 +1,1 @@
+"""One request in, one answer out: each module has the handlers of one kind of resource."""

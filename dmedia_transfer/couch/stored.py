@@ -1,0 +1,106 @@
+"""Stored: what is stored where, written into file documents, and united where those are in conflict.
+
+Two machines note a store of the same file while apart, and CouchDB keeps both revisions. Their `stored` are united
+(`documents.merge_stored`), whenever such a document is read and for good whenever it is written, so that a store that
+a machine has proven is not lost to a conflict. The united revision is written first, only then the others are deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from dmedia_transfer import documents
+from dmedia_transfer.couch.raw import PAGE_DOCUMENTS, Raw, RawDatabase, pages
+from dmedia_transfer.errors import Conflict, InvalidDocument, TransferError, Unknown
+from dmedia_transfer.model import RecordStored
+
+log = logging.getLogger(__name__)
+
+EDIT_ATTEMPTS: Final = 10  # of a document that others write at the same time
+
+
+def record(database: RawDatabase, records: Sequence[RecordStored]) -> dict[str, TransferError]:
+    """Write records into their file documents; see `Database.record_stored`."""
+    lines: dict[str, list[RecordStored]] = {}
+    for each in records:
+        lines.setdefault(each.file_id, []).append(each)
+    problems: dict[str, TransferError] = {}
+    for page in pages(list(lines), PAGE_DOCUMENTS):
+        waiting: Sequence[str] = page
+        for _ in range(EDIT_ATTEMPTS):
+            waiting = _record_page(database, {file_id: lines[file_id] for file_id in waiting}, problems)
+            if not waiting:
+                break
+        problems |= {file_id: Conflict(f"file {file_id} changed too often to be written") for file_id in waiting}
+    return problems
+
+
+def unite(database: RawDatabase, found: Mapping[str, Raw]) -> dict[str, Raw]:
+    """File documents that were read with `_conflicts`, each with the `stored` of all its revisions."""
+    return {file_id: _united(raw, _others(database, raw)) for file_id, raw in found.items()}
+
+
+def _record_page(
+    database: RawDatabase, lines: Mapping[str, Sequence[RecordStored]], problems: dict[str, TransferError]
+) -> list[str]:
+    """One attempt; returns the files whose documents changed meanwhile."""
+    found = database.get_many(lines, conflicts=True)
+    changed: list[Raw] = []
+    losers: dict[str, list[str]] = {}
+    for file_id, news in lines.items():
+        raw = found.get(file_id)
+        if raw is None:
+            problems[file_id] = Unknown(f"file {file_id} has no document in database {database.name}")
+            continue
+        stored = raw.get("stored", {})
+        if raw.get("type") != documents.FILE or not isinstance(stored, dict):
+            problems[file_id] = InvalidDocument(file_id, "stored", "cannot be written: this is no file document")
+            continue
+        others = _others(database, raw)
+        losers[file_id] = [str(other["_rev"]) for other in others if _leaves_of(other) in (None, _leaves_of(raw))]
+        united = _united(raw, others)
+        united["stored"] = documents.merge_stored(
+            [united["stored"], *(_stored_line(united["stored"], record) for record in news)]
+        )
+        if united["stored"] != stored:
+            changed.append(united)
+    outcomes = database.put_many(changed)
+    for file_id, revisions in losers.items():
+        if outcomes.get(file_id) is None and revisions:
+            log.info("file %s: %s revisions in conflict are united", file_id, len(revisions) + 1)
+            database.delete_leaves(file_id, revisions)
+    problems |= {file_id: error for file_id, error in outcomes.items() if error and not isinstance(error, Conflict)}
+    return [file_id for file_id, error in outcomes.items() if isinstance(error, Conflict)]
+
+
+def _others(database: RawDatabase, raw: Mapping[str, Any]) -> list[Raw]:
+    """The revisions of a document that are in conflict with this one."""
+    conflicts = raw.get("_conflicts")
+    if not conflicts:
+        return []
+    return [leaf for leaf in database.get_leaves(str(raw["_id"])) if leaf.get("_rev") in conflicts]
+
+
+def _united(raw: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> Raw:
+    plain = {key: value for key, value in raw.items() if key != "_conflicts"}
+    bodies = [each.get("stored") for each in others]
+    if bodies or "stored" not in plain:
+        plain["stored"] = documents.merge_stored([plain.get("stored"), *bodies])
+    return plain
+
+
+def _leaves_of(raw: Mapping[str, Any]) -> object:
+    """Which leaf digests are attached to a revision; None if none are. A revision that alone has some is kept."""
+    try:
+        return raw["_attachments"][documents.LEAVES_ATTACHMENT]["digest"]
+    except (KeyError, TypeError):
+        return None
+
+
+def _stored_line(stored: Mapping[str, Any], record: RecordStored) -> Raw:
+    """What a `stored` with this record says of its store, with what else is said there."""
+    line = stored.get(record.store_id)
+    known = line if isinstance(line, dict) else {}
+    return {record.store_id: {**known, "copies": record.copies, "time": record.time}}

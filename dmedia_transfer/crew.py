@@ -1,0 +1,312 @@
+"""Threads that work off the pieces of one job, and can be paused, carried on and stopped.
+
+One thread, the job's, calls `run`, `once` and `check`, one after another. Commands (`pause`, `resume`, `stop`, `cut`)
+come from any other thread and never block. The crew knows neither leaves nor parts: it is handed functions that take
+the next piece, work on it, and give it back.
+
+Promised: after a `pause` nothing new is taken; what is in flight may finish within its grace and is then cut; a
+`resume` before the last of it has ended goes straight on, and pieces that were cut are simply taken again. Only the
+job's thread decides that a pause has come into force, and says so by raising `Interrupted`. An error of one piece ends
+the run, but first lets the other pieces finish for a moment: what they received is not thrown away.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final, TypeVar
+
+from dmedia_transfer.errors import ConnectionLost, Interrupted, Transient
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+MOST_CONNECTIONS: Final = 32
+ERROR_GRACE_S: Final = 2.0  # how long pieces in flight may take to finish after an error of another one
+CUT_AGAIN_S: Final = 0.2  # a thread that was about to connect is missed by the first cut
+
+
+class _State(Enum):
+    RUNNING = auto()
+    DRAINING = auto()  # pause was said; what is in flight may finish
+    DRAINED = auto()  # the pause has come into force
+    STOPPED = auto()  # stop was said
+
+
+class Crew:
+    """As many threads as there are connections, for one job."""
+
+    def __init__(self, connections: int = 1) -> None:
+        """`connections` is the number of pieces that are worked on at once."""
+        self._connections = connections
+        self.most = MOST_CONNECTIONS  # more than so many are of no use for this job; may be set until `run`
+        self._members = 0  # threads
+        self._cutters: list[Callable[[], None]] = []
+        self._cond = threading.Condition()
+        self._taking = threading.Lock()  # one thread takes at a time: a stream is read in order
+        self._state = _State.RUNNING
+        self._cutting = False  # the grace is over: what is in flight has to go
+        self._generation = 0  # of pauses and stops, so that a cutter does not outlive its own
+        self._epoch = 0  # of cuts: a connection lost in an older one is nobody's fault
+        self._in_flight = 0
+        self._given_back = 0
+        self._exhausted = False
+        self._error: BaseException | None = None
+        self._began = threading.local()  # .epoch: when this thread began what it works on
+
+    # Commands, from any thread
+
+    @property
+    def connections(self) -> int:
+        """How many pieces are worked on at once."""
+        return min(self._connections, self.most)
+
+    def connect(self, connections: int) -> None:
+        """Work on so many pieces at once from now on; what is in flight beyond that finishes."""
+        with self._cond:
+            self._connections = connections
+            self._cond.notify_all()
+
+    def cuts(self, cut: Callable[[], None]) -> None:
+        """Also call this where connections have to be cut; it makes blocked calls raise."""
+        self._cutters.append(cut)
+
+    def pause(self, grace_s: float | None) -> int | None:
+        """Take nothing new; cut what is still in flight after `grace_s` (None: never).
+
+        Returns:
+            How many pieces are in flight; None if the pause changes nothing.
+        """
+        with self._cond:
+            if self._state is not _State.RUNNING:
+                return None
+            self._state = _State.DRAINING
+            self._generation += 1
+            if grace_s is not None:
+                self._cutting = grace_s <= 0
+                self._cut_after(grace_s)
+            self._cond.notify_all()
+            return self._in_flight
+
+    def resume(self) -> bool:
+        """Take a pause back; False if there is none, or if it has come into force already."""
+        with self._cond:
+            if self._state is not _State.DRAINING:
+                return False
+            self._state = _State.RUNNING
+            self._generation += 1
+            self._cutting = False
+            self._cond.notify_all()
+            return True
+
+    def stop(self) -> None:
+        """Let go at once; this is not taken back."""
+        with self._cond:
+            self._state = _State.STOPPED
+            self._generation += 1
+            self._cutting = True
+            self._cut_after(0)
+            self._cond.notify_all()
+
+    def cut(self) -> None:
+        """Cut all connections and go on with new ones."""
+        with self._cond:
+            self._epoch += 1
+        self._cut_all()
+
+    @property
+    def interrupting(self) -> bool:
+        """Whether what is in flight has to go; meters ask for each piece."""
+        return self._cutting
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, and say whether what is in flight has to go: for a bandwidth limit."""
+        with self._cond:
+            return self._cond.wait_for(lambda: self._cutting, timeout=seconds)
+
+    @property
+    def in_flight(self) -> int:
+        """How many pieces are being worked on."""
+        with self._cond:
+            return self._in_flight
+
+    # The job's own thread
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a pause or a stop was said. For the job's thread, with nothing in flight."""
+        with self._cond:
+            self._come_into_force()
+            if self._state is not _State.RUNNING:
+                raise Interrupted("the job was asked to let go")
+
+    def once(self, call: Callable[[], T]) -> T:
+        """Make one blocking call that a pause lets finish and a stop cuts.
+
+        Raises:
+            Interrupted: It was cut, or is not begun any more.
+        """
+        while True:
+            self.check()
+            with self._cond:
+                self._in_flight += 1
+            self._began.epoch = self._epoch
+            try:
+                return call()
+            except Exception as error:
+                if not self.forgives(error):
+                    raise
+                log.debug("a call was cut: %s", error)
+            finally:
+                self._ended()
+
+    def run(self, take: Callable[[], T | None], work: Callable[[T], None], give_back: Callable[[T], None]) -> None:
+        """Work off all pieces.
+
+        Args:
+            take: The next piece, or None when all were taken; by one thread at a time, and it may block.
+            work: Does a piece; an error that `forgives` says is ours gives the piece back, any other ends the run.
+            give_back: The piece is to be taken again; from any thread.
+
+        Raises:
+            Interrupted: A pause has come into force, or a stop was said.
+            TransferError: The first error of a piece.
+        """
+        self._exhausted = False
+        threads: list[threading.Thread] = []
+        self._members = 0
+        with self._cond:
+            while True:
+                while self._wanted and not self._exhausted and self._members < self.connections:
+                    self._members += 1
+                    name, arguments = f"crew-{len(threads)}", (take, work, give_back)
+                    threads.append(threading.Thread(target=self._member, args=arguments, name=name, daemon=True))
+                    threads[-1].start()
+                if self._in_flight == 0 and self._exhausted:
+                    break
+                self._come_into_force()
+                if self._in_flight == 0 and (self._error is not None or self._state is not _State.RUNNING):
+                    break
+                self._cond.wait()
+        for thread in threads:
+            thread.join()
+        with self._cond:
+            error, self._error = self._error, None
+            if self._state is _State.RUNNING:
+                self._cutting = False
+                self._generation += 1
+        if error is not None:
+            raise error
+        if not self._exhausted:
+            raise Interrupted("the job was asked to let go")
+
+    def forgives(self, error: BaseException) -> bool:
+        """Whether the error of the piece that this thread works on is our own doing: we stop, pause, or cut."""
+        if isinstance(error, Interrupted):
+            return True
+        with self._cond:
+            if self._state is not _State.RUNNING or self._error is not None:
+                return isinstance(error, Transient)
+            return isinstance(error, ConnectionLost) and self._began.epoch != self._epoch
+
+    # Inside
+
+    @property
+    def _wanted(self) -> bool:
+        return self._state is _State.RUNNING and self._error is None
+
+    def _come_into_force(self) -> None:
+        if self._state is _State.DRAINING and self._in_flight == 0:
+            self._state = _State.DRAINED
+            self._cond.notify_all()
+
+    def _member(self, take: Callable[[], T | None], work: Callable[[T], None], give_back: Callable[[T], None]) -> None:
+        while (piece := self._next(take)) is not None:
+            self._began.epoch = self._epoch
+            try:
+                work(piece)
+            except BaseException as error:
+                give_back(piece)
+                if not self.forgives(error):
+                    self._fail(error)
+                with self._cond:
+                    self._given_back += 1
+            self._ended()
+
+    def _next(self, take: Callable[[], T | None]) -> T | None:
+        """The next piece, counted as in flight; None when this thread is not needed any more."""
+        with self._taking:
+            while self._may_take():
+                piece = None
+                given_back = self._given_back
+                try:
+                    piece = take()
+                except BaseException as error:
+                    if not self.forgives(error):
+                        self._fail(error)
+                    continue
+                finally:
+                    if piece is None:
+                        self._ended()
+                if piece is not None:
+                    return piece
+                with self._cond:  # all were taken, but one in flight may be given back
+                    self._cond.wait_for(
+                        lambda: self._given_back != given_back or self._in_flight == 0 or not self._wanted  # noqa: B023
+                    )
+                    if self._given_back == given_back and self._in_flight == 0 and self._wanted:
+                        self._exhausted = True
+                        self._cond.notify_all()
+            return None
+
+    def _may_take(self) -> bool:
+        with self._cond:
+            while self._state is _State.DRAINING and not self._exhausted and self._error is None:
+                self._cond.wait()
+            if not self._wanted or self._exhausted:
+                return False
+            if self._members > self.connections:
+                self._members -= 1
+                return False
+            self._began.epoch = self._epoch
+            self._in_flight += 1
+            return True
+
+    def _ended(self) -> None:
+        with self._cond:
+            self._in_flight -= 1
+            self._cond.notify_all()
+
+    def _fail(self, error: BaseException) -> None:
+        with self._cond:
+            if self._error is None:
+                self._error = error
+            if self._state is _State.RUNNING:
+                self._generation += 1
+                self._cut_after(ERROR_GRACE_S)
+            self._cond.notify_all()
+
+    def _cut_after(self, grace_s: float) -> None:
+        threading.Thread(target=self._cutter, args=(self._generation, grace_s), name="cutter", daemon=True).start()
+
+    def _cutter(self, generation: int, grace_s: float) -> None:
+        def over() -> bool:
+            return self._generation != generation or self._in_flight == 0
+
+        with self._cond:
+            if self._cond.wait_for(over, timeout=grace_s):
+                return
+            self._cutting = True
+        while True:
+            self._cut_all()
+            with self._cond:
+                if self._cond.wait_for(over, timeout=CUT_AGAIN_S):
+                    return
+
+    def _cut_all(self) -> None:
+        for cut in list(self._cutters):
+            try:
+                cut()
+            except Exception:
+                log.exception("connections could not be cut")

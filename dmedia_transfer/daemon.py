@@ -1,0 +1,370 @@
+"""The daemon: the only place where edges are built and wired; main loop, signals, sd_notify.
+
+The GLib main loop owns the manager. The feed's thread, the library's, and the pool's reader hand it their events
+through `call_soon`, and nothing else touches it.
+
+Starting does not wait for the database: if it does not answer at once, the daemon goes on with the queue that it saw
+last, and takes up the newer one when it comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import dbus
+import dbus.bus
+import dbus.mainloop.glib
+from gi.repository import Gio, GLib
+
+from dmedia_transfer import backends, documents, notify
+from dmedia_transfer.bindings import FILE_NAME as STORES_FILE
+from dmedia_transfer.bindings import Bindings
+from dmedia_transfer.bus import mainloop
+from dmedia_transfer.bus.service import BusService
+from dmedia_transfer.config import Config
+from dmedia_transfer.couch.database import Database
+from dmedia_transfer.couch.feed import Feed
+from dmedia_transfer.couch.library import CouchLibrary
+from dmedia_transfer.couch.machinememory import MachineMemory
+from dmedia_transfer.couch.replication import Replication, targets_of
+from dmedia_transfer.couch.servers import DocumentServer
+from dmedia_transfer.errors import ConnectionLost, InvalidConfig, InvalidDocument, TransferError
+from dmedia_transfer.filestore import FileStores
+from dmedia_transfer.identity import machine_id
+from dmedia_transfer.journal import Journal
+from dmedia_transfer.limiter import Timetable, parse_rate
+from dmedia_transfer.localstores import LocalStores
+from dmedia_transfer.manager import Settings, TransferManager
+from dmedia_transfer.manager.telling import Telling
+from dmedia_transfer.manager.wanted import generation
+from dmedia_transfer.model import Ended, Logged, Moved, Report
+from dmedia_transfer.workers.pool import WorkerPool
+
+log = logging.getLogger(__name__)
+
+DATABASE_GRACE_S: Final = 0.5  # so long a start waits for the queue before it goes on with the one it saw last
+SHUTDOWN_S: Final = 1.0  # what workers may take to let go
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of glibc's malloc.h
+
+
+class AlreadyRunning(TransferError):
+    """Another daemon has this state folder."""
+
+
+def run(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        TransferError: It cannot start; the message says why.
+    """
+    _keep_memory_small()
+    with _only_one(config.state_dir):
+        daemon = Daemon(config)
+        try:
+            daemon.start()
+            daemon.loop()
+        finally:
+            daemon.stop()
+    return 0
+
+
+class Daemon:
+    """All parts of the daemon, joined."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._machine_id = machine_id(config.state_dir)
+        self._loop = GLib.MainLoop()
+        self._cleanup = contextlib.ExitStack()
+        self._journal = self._cleanup.enter_context(Journal(config.state_dir / "journal.sqlite", owner=True))
+        self._bindings = Bindings(config.state_dir / STORES_FILE, allowed_http_hosts=config.allowed_http_hosts)
+        self._filestores = FileStores(
+            self._bindings.filestores, floor_bytes=config.floor_bytes, floor_percent=config.floor_percent
+        )
+        self._stores = LocalStores(bindings=self._bindings, filestores=self._filestores, plugins=backends.names)
+        self._server = DocumentServer(config)
+        self._machine: Mapping[str, Any] | None = None  # the newest good revision
+        self._started = False
+        self._fatal: TransferError | None = None  # what ended the main loop
+        self._followed = False  # the database has answered once
+
+    def start(self) -> None:
+        """Build and join the edges, and take the bus name.
+
+        Raises:
+            TransferError: It cannot start; the message says why.
+        """
+        if self._config.peer.enabled:
+            raise InvalidConfig("peer.enabled: this version's daemon does not serve peers yet; leave it off")
+        bus = dbus.bus.BusConnection(dbus.bus.BusConnection.TYPE_SESSION, mainloop=dbus.mainloop.glib.DBusGMainLoop())
+        address = self._server.start()
+        self._cleanup.callback(self._server.stop)
+        self._feed = Feed(
+            address,
+            self._config.database,
+            call_soon=_call_soon,
+            on_document=self._document,
+            on_state=partial(self._problem, "feed"),
+            on_reset=self._database_reset,
+            checkpoint=self._journal.checkpoints,
+        )
+        self._library = CouchLibrary(
+            database=Database(address, self._config.database),
+            outbox=self._journal.outbox,
+            machine_id=self._machine_id,
+            hostname=self._config.hostname,
+            call_soon=_call_soon,
+            on_file=lambda file_id, answer: self._manager.file_known(file_id, answer),
+            on_taken=self._taken,
+            on_loaded=self._loaded,
+            on_state=partial(self._problem, "database"),
+            on_machine=self._machine_in_force,
+            watch=self._feed.set_wanted,
+            memory=MachineMemory(
+                lineage=self._journal.lineage, tombstones=self._journal.ledger, bases=self._journal.bases
+            ),
+        )
+        self._replication = Replication(
+            address,
+            self._config.database,
+            targets_of(self._config),
+            machine_id=self._machine_id,
+            call_soon=_call_soon,
+            on_state=lambda url, problem: self._problem(f"sync {url}", problem),
+        )
+        self._pool = WorkerPool(config=self._config, on_report=self._report, call_soon=_call_soon)
+        self._manager = TransferManager(
+            pool=self._pool,
+            library=self._library,
+            stores=self._stores,
+            outbox=self._journal.outbox,
+            ledger=self._journal.ledger,
+            call_later=mainloop.call_later,
+            settings=settings_of(self._config),
+        )
+        self._telling = Telling(
+            self._manager,
+            machine_id=self._machine_id,
+            publish=self._library.publish,
+            call_later=mainloop.call_later,
+            clock=time.monotonic,
+            wall=time.time,
+        )
+        self._manager.subscribe(self._telling)
+        self._bus = BusService(self._manager, bus, on_lost=self._bus_lost)
+        # The command line adds and enables stores in this file.
+        self._stores_watch = Gio.File.new_for_path(str(self._config.state_dir / STORES_FILE)).monitor_file(
+            Gio.FileMonitorFlags.NONE, None
+        )
+        self._stores_watch.connect("changed", self._stores_edited)
+        self._library.load(self._last_seen())
+        self._library.start()
+        self._cleanup.callback(self._library.stop)
+        self._give_up_waiting = mainloop.call_later(DATABASE_GRACE_S, self._start_without_database)
+
+    def loop(self) -> None:
+        """Run until a signal says stop.
+
+        Raises:
+            TransferError: It cannot go on; the message says why.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, self._quit)
+        self._loop.run()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def stop(self) -> None:
+        """Suspend what moves, and end everything, within two seconds."""
+        notify.stopping()
+        if self._started:
+            self._manager.shutdown()
+            self._telling.close()
+            self._pool.shutdown(SHUTDOWN_S)
+            self._bus.close()
+            self._feed.stop()
+            self._replication.stop()
+        self._cleanup.close()
+        log.info("stopped")
+
+    def _bus_lost(self) -> None:
+        self._fatal = ConnectionLost("the session bus is gone: nobody can reach the daemon any more")
+        self._loop.quit()
+
+    def _quit(self) -> bool:
+        self._loop.quit()
+        return bool(GLib.SOURCE_REMOVE)
+
+    # Starting: with what the database has, or else with what was seen last.
+
+    def _last_seen(self) -> Mapping[str, Any] | None:
+        kept = self._journal.bases.load(self._machine_id)
+        return kept[1] if kept else None
+
+    def _start_without_database(self) -> None:
+        if not self._started:
+            last = self._last_seen()
+            log.info("the database does not answer yet: going on with the queue that was seen last")
+            self._begin(last or documents.new_machine(self._machine_id, self._config.hostname, time=0.0))
+
+    def _loaded(self, machine: Mapping[str, Any], stores: Sequence[Mapping[str, Any]]) -> None:
+        for raw in stores:
+            self._store(raw)
+        if self._started:
+            self._machine_in_force(machine)
+            self._manager.stores_changed()
+        else:
+            self._begin(machine)
+        if not self._followed:
+            self._followed = True
+            self._feed.start()
+            self._replication.start()
+            self._manager.sweep()
+            for filestore in self._filestores.all():
+                with contextlib.suppress(TransferError):  # a drive that is not there
+                    filestore.sweep_imports()
+
+    def _begin(self, machine: Mapping[str, Any]) -> None:
+        self._started = True
+        self._give_up_waiting()
+        self._machine = machine
+        try:
+            self._manager.start(machine)
+            self._bus.publish()
+        except TransferError as error:
+            self._fatal = error
+            self._loop.quit()
+            return
+        log.info("machine %s (%s) is ready", self._machine_id, self._config.hostname)
+        notify.ready()
+
+    # Documents.
+
+    def _document(self, raw: Mapping[str, Any]) -> None:
+        document_id, kind = str(raw.get("_id")), raw.get("type")
+        if raw.get("_deleted"):
+            self._deleted(document_id)
+        elif kind == documents.STORE:
+            self._store(raw)
+            self._manager.stores_changed()
+        elif kind == documents.MACHINE and document_id == self._machine_id:
+            self._machine_seen(raw)
+        elif kind == documents.FILE:
+            self._manager.file_changed(document_id)
+
+    def _deleted(self, document_id: str) -> None:
+        if document_id == self._machine_id:
+            log.warning("the document of this machine was deleted: it is written back")
+            self._library.load(self._machine)
+        else:
+            self._stores.on_store_gone(document_id)
+
+    def _store(self, raw: Mapping[str, Any]) -> None:
+        source = f"document {raw.get('_id')}"
+        try:
+            self._stores.on_store(raw)
+        except InvalidDocument as problem:
+            self._manager.set_problem(source, str(problem))
+        else:
+            self._manager.set_problem(source, None)
+
+    def _machine_seen(self, raw: Mapping[str, Any]) -> None:
+        if self._library.remember(raw):
+            self._machine_in_force(raw)
+
+    def _machine_in_force(self, raw: Mapping[str, Any]) -> None:
+        self._machine = raw
+        self._manager.machine_changed(raw)
+
+    def _taken(self, seqs: Sequence[int], machine: Mapping[str, Any] | None) -> None:
+        if machine is not None and (self._machine is None or generation(machine) > generation(self._machine)):
+            self._machine = machine
+        self._manager.edits_taken(seqs, machine)
+
+    def _database_reset(self) -> None:
+        log.warning("the database is another one than before: what this machine knows is written back")
+        self._library.load(self._machine)
+        self._manager.database_changed()
+
+    # Others.
+
+    def _stores_edited(self, *_: object) -> None:
+        if self._started:
+            self._manager.stores_changed()
+
+    def _report(self, report: Report) -> None:
+        match report:
+            case Moved() | Ended():
+                self._manager.report(report)
+            case Logged(level, logger, message, key):
+                logging.getLogger(logger).log(level, "%s: %s" if key else "%s%s", key or "", message)
+
+    def _problem(self, source: str, problem: str | None) -> None:
+        self._manager.set_problem(source, problem)
+
+
+def settings_of(config: Config) -> Settings:
+    """What of the configuration the manager goes by.
+
+    Raises:
+        InvalidConfig: A limit or the timetable cannot be understood.
+    """
+    return Settings(
+        max_transfers=config.max_transfers,
+        max_transfers_per_store=config.max_transfers_per_store,
+        connections=config.connections,
+        stall_s=config.stall_s,
+        pause_grace_s=config.pause_grace_s,
+        expire_s=config.expire_days * 24 * 3600,
+        download_bps=parse_rate(config.download_limit, setting="download_limit"),
+        upload_bps=parse_rate(config.upload_limit, setting="upload_limit"),
+        timetable=Timetable.parse(config.timetable),
+    )
+
+
+def _call_soon(callback: Callable[..., object], *arguments: object) -> None:
+    def call() -> None:
+        try:
+            callback(*arguments)
+        except Exception:
+            log.exception("a fault of dmedia-transfer")
+
+    mainloop.call_soon(call)
+
+
+def _keep_memory_small() -> None:
+    """Give the memory of large documents back to the system when they are done with.
+
+    A queue of ten thousand entries is a text of two megabytes, read and written by several threads. glibc would keep a
+    heap for each of them, and after the first large text that is freed take the next ones out of those heaps, where
+    they leave holes (mallopt(3)): 113 MiB instead of 94. Another libc has its own ways.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_ARENA_MAX, 2)
+        mallopt(M_MMAP_THRESHOLD, 256 * 1024)
+
+
+@contextlib.contextmanager
+def _only_one(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder for this process alone."""
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(state_dir / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(f"dmedia-transfer is already running with the state folder {state_dir}") from None
+        yield
+    finally:
+        os.close(fd)

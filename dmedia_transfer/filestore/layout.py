@@ -1,0 +1,141 @@
+"""Where things are in a FileStore's directory, and the one way in which a file gets its name there.
+
+    filestore.json        the marker: which store this is; not there while the drive is not mounted
+    files/AB/ABCD…        complete, verified, read-only
+    partial/AB/ABCD…      preallocated, written by leaf
+    partial/import-…      a copy whose ID is not known yet
+
+All names are relative to an open directory whose marker was read through that same directory. A drive that is pulled
+out can so never make us write into the empty mount point below it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from dmedia_transfer import faults, leaves
+from dmedia_transfer.errors import InvalidInput, StoreMissing
+from dmedia_transfer.filestore import system
+
+MARKER: Final = "filestore.json"
+FILES: Final = "files"
+PARTIAL: Final = "partial"
+IMPORT_PREFIX: Final = "import-"
+
+_MAX_MARKER_BYTES: Final = 4096
+
+_log = logging.getLogger(__name__)
+
+
+def name_in(kind: str, file_id: str) -> str:
+    """The relative name of a file: the border at which an ID that came from anywhere is looked at.
+
+    Raises:
+        InvalidInput: It is no file ID.
+    """
+    if not leaves.is_file_id(file_id):
+        raise InvalidInput(f"{file_id!r:.80} is not a file ID (48 characters of base32)")
+    return f"{kind}/{file_id[:2]}/{file_id}"
+
+
+@contextlib.contextmanager
+def opened(root: Path, store_id: str) -> Iterator[int]:
+    """The open directory of a store, while it is needed.
+
+    Raises:
+        StoreMissing: The directory is not there, or is not this store's.
+    """
+    fd = open_root(root, store_id)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_root(root: Path, store_id: str) -> int:
+    """Open a store's directory for good; the caller closes it.
+
+    Raises:
+        StoreMissing: The directory is not there, or is not this store's.
+    """
+    with system.translated(f"opening store {store_id} at {root}"):
+        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _check_marker(fd, root, store_id)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_marker(fd: int, root: Path, store_id: str) -> None:
+    with system.translated(f"reading {MARKER} of store {store_id} at {root}"):
+        found = read_marker(fd)
+    if found is None:
+        raise StoreMissing(f"store {store_id} is not at {root}: there is no {MARKER} (is the drive mounted?)")
+    if found != store_id:
+        raise StoreMissing(f"store {store_id} is not at {root}: the store there is {found}")
+
+
+def read_marker(root: int) -> str | None:
+    """The ID of the store in this directory; None if it is none, `?` if its marker cannot be understood."""
+    try:
+        fd = os.open(MARKER, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=root)
+    except FileNotFoundError:
+        return None
+    try:
+        body = json.loads(os.read(fd, _MAX_MARKER_BYTES))
+        store_id = body["store_id"]
+    except (ValueError, KeyError, TypeError):
+        return "?"
+    finally:
+        os.close(fd)
+    return store_id if leaves.is_random_id(store_id) else "?"
+
+
+def write_marker(root: int, store_id: str) -> None:
+    """Make the directory this store's; the marker is there whole or not at all."""
+    body = json.dumps({"store_id": store_id, "ver": 0}, indent=1) + "\n"
+    temporary = f".{MARKER}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=root)
+    try:
+        system.write_at(fd, 0, memoryview(body.encode()))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, MARKER, src_dir_fd=root, dst_dir_fd=root)
+    system.sync_directory(".", root)
+
+
+def publish(root: int, fd: int, name: str, file_id: str) -> None:
+    """Give an open file, whose every leaf was verified, its name for good.
+
+    The data is on the disk before the name is there. A complete file under that name is replaced by an equal one;
+    who reads it goes on reading.
+
+    Raises:
+        OSError: It was not published; after an error from the sync its data must not be trusted.
+    """
+    target = name_in(FILES, file_id)
+    try:
+        os.fchmod(fd, 0o444)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        _log.debug("file %s: its file system has no permissions, it stays writable", file_id)
+    faults.point("publish.chmod")
+    os.fsync(fd)
+    faults.point("publish.fsync")
+    system.make_directory(str(Path(target).parent), root)
+    os.rename(name, target, src_dir_fd=root, dst_dir_fd=root)
+    faults.point("publish.rename")
+    system.sync_directory(str(Path(target).parent), root)
+    system.sync_directory(str(Path(name).parent), root)
+    faults.point("publish.done")

@@ -1,0 +1,110 @@
+"""FileStores: all FileStores of this machine, of which some may be on drives that are not there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from dmedia_transfer.errors import DiskFull, StoreMissing, TransferError, Unknown
+from dmedia_transfer.filestore.store import FLOOR_BYTES, FLOOR_PERCENT, FileStore
+from dmedia_transfer.model import StoreSpec
+
+
+class FileStores:
+    """The FileStores of this machine, looked at anew in each call: a handful of system calls for each store."""
+
+    def __init__(
+        self,
+        paths: Callable[[], Mapping[str, Path]],
+        *,
+        floor_bytes: int = FLOOR_BYTES,
+        floor_percent: float = FLOOR_PERCENT,
+    ) -> None:
+        """`paths` tells where each FileStore is, by its ID; it is asked in each call."""
+        self._paths = paths
+        self._floor_bytes = floor_bytes
+        self._floor_percent = floor_percent
+
+    def all(self) -> list[FileStore]:
+        """All of them, also those that are not there now."""
+        return [self._at(store_id, root) for store_id, root in self._paths().items()]
+
+    def get(self, store_id: str) -> FileStore:
+        """One of them, whether or not it is there now.
+
+        Raises:
+            Unknown: This machine has no such FileStore.
+        """
+        root = self._paths().get(store_id)
+        if root is None:
+            raise Unknown(f"this machine has no FileStore {store_id}")
+        return self._at(store_id, root)
+
+    def spec(self, store_id: str) -> StoreSpec:
+        """One of them, as a job names it.
+
+        Raises:
+            Unknown: This machine has no such FileStore.
+            StoreMissing: It is not there now.
+        """
+        store = self.get(store_id)
+        store.check()
+        return store.spec
+
+    def holding(self, file_id: str) -> list[StoreSpec]:
+        """Those that have the file, complete."""
+        return [store.spec for store in self.all() if store.has(file_id)]
+
+    def path(self, file_id: str) -> str | None:
+        """Where one of them has the file, complete."""
+        return next((str(store.path(file_id)) for store in self.all() if store.has(file_id)), None)
+
+    def partial(self, file_id: str) -> StoreSpec | None:
+        """The one that has a part of the file; of several, the one that was written to last."""
+        having = self._with_partial(file_id)
+        return having[0].spec if having else None
+
+    def unfinished(self, before: float) -> list[tuple[str, StoreSpec]]:
+        """The partial files (their IDs) that were last written to before this time (Unix seconds), and where."""
+        found: list[tuple[str, StoreSpec]] = []
+        for store in self.all():
+            with contextlib.suppress(TransferError):
+                found.extend((one.file_id, store.spec) for one in store.partials() if one.mtime < before)
+        return sorted(found, key=lambda one: one[0])
+
+    def destination(self, file_id: str, file_bytes: int) -> StoreSpec:
+        """The one to save to: one with a partial file already, else the one with the most free space.
+
+        Raises:
+            StoreMissing: This machine has no FileStore, or none is there now.
+            DiskFull: None has room above its floor.
+        """
+        for store in self._with_partial(file_id):
+            try:
+                if not (missing := store.missing_bytes(file_id, file_bytes)) or store.room_for(missing):
+                    return store.spec
+            except TransferError:
+                continue
+        free: list[tuple[int, FileStore]] = []
+        absent: list[TransferError] = []
+        for store in self.all():
+            try:
+                free.append((store.free_bytes(), store))
+            except TransferError as error:
+                absent.append(error)
+        if not free:
+            raise StoreMissing("; ".join(str(error) for error in absent) or "this machine has no FileStore")
+        most, store = max(free, key=lambda pair: pair[0])
+        if most < file_bytes:
+            raise DiskFull(
+                f"file {file_id} has {file_bytes} bytes, and no FileStore has more than {most} above its floor"
+            )
+        return store.spec
+
+    def _with_partial(self, file_id: str) -> list[FileStore]:
+        found = [(mtime, store) for store in self.all() if (mtime := store.partial_mtime(file_id)) is not None]
+        return [store for _, store in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+    def _at(self, store_id: str, root: Path) -> FileStore:
+        return FileStore(store_id, root, floor_bytes=self._floor_bytes, floor_percent=self._floor_percent)

@@ -1,0 +1,185 @@
+"""What the FileStore asks of Linux, and what Linux's errors mean for a transfer."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import functools
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from dmedia_transfer.errors import AccessDenied, DiskFull, Permanent, StoreMissing, TransferError, Transient
+
+_FICLONE: Final = 0x40049409  # linux/fs.h; not in Python's fcntl before 3.14
+_AT_EMPTY_PATH: Final = 0x1000
+_STATX_BTIME, _STATX_MNT_ID_UNIQUE = 0x0800, 0x4000  # linux/stat.h; the second one came with Linux 6.8
+_STATX_BYTES, _BTIME_AT, _MNT_ID_AT = 256, 0x50, 0x90
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
+_SHORT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
+_NO_CLONE: Final = frozenset(
+    {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ETXTBSY}
+)
+_NO_FALLOCATE: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def storage_error(error: OSError, doing: str) -> TransferError:
+    """The error of a transfer that `error` means; `doing` says what was being done to what.
+
+    What is neither a full disk nor a right that we lack is a drive that went away or fails (EIO, ENODEV, ESTALE,
+    ENXIO, ENOTCONN, and EROFS, to which a file system turns itself when its device fails).
+    """
+    sentence = f"{doing}: {error.strerror or error}"
+    if error.errno in _FULL:
+        return DiskFull(sentence)
+    if error.errno in _DENIED:
+        return AccessDenied(sentence)
+    if error.errno in _SHORT_OF:
+        return Transient(sentence)
+    if error.errno == errno.EFBIG:
+        return Permanent(f"{sentence} for this file system")
+    return StoreMissing(sentence)
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn an OSError into the error of a transfer that it means."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, doing) from error
+
+
+@functools.cache
+def boot_id() -> str:
+    """Changes with every start of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def mount_id(fd: int) -> tuple[str, bool]:
+    """The mount that an open file is on, and whether that ID is never used again.
+
+    Linux gives the ID of a mount that is gone to the next one, until 6.8 brought IDs that are not used again.
+    """
+    mask, buffer = _statx(fd, _STATX_MNT_ID_UNIQUE)
+    if mask & _STATX_MNT_ID_UNIQUE:
+        return str(struct.unpack_from("=Q", buffer, _MNT_ID_AT)[0]), True
+    for line in Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines():
+        if line.startswith("mnt_id:"):
+            return line.split()[1], False
+    return "?", False
+
+
+def is_root_device(device: int) -> bool:
+    """Whether this is the device of the root file system."""
+    return device == Path("/").stat().st_dev
+
+
+def birth_time(fd: int) -> str | None:
+    """When the inode was made, where the file system knows: tells a file from a later one with its inode number."""
+    mask, buffer = _statx(fd, _STATX_BTIME)
+    if not mask & _STATX_BTIME:
+        return None
+    seconds, nanoseconds = struct.unpack_from("=qI", buffer, _BTIME_AT)
+    return f"{seconds}.{nanoseconds:09}"
+
+
+def _statx(fd: int, mask: int) -> tuple[int, bytes]:
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    if _libc.statx(fd, b"", _AT_EMPTY_PATH, ctypes.c_uint(mask), buffer):
+        return 0, b""
+    return struct.unpack_from("=I", buffer)[0], buffer.raw
+
+
+def preallocate(fd: int, size: int) -> None:
+    """Give the file `size` bytes of room on its disk; only the length, where the file system cannot do more.
+
+    It is fallocate(2) itself, as glibc's posix_fallocate writes into every block where it is not supported (exFAT,
+    NFS 3), which for a film takes as long as the download.
+
+    Raises:
+        OSError: ENOSPC above all.
+    """
+    while _libc.fallocate64(fd, 0, ctypes.c_int64(0), ctypes.c_int64(size)):
+        number = ctypes.get_errno()
+        if number in _NO_FALLOCATE:
+            os.ftruncate(fd, size)
+            return
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+
+
+def clone(source: int, target: int) -> bool:
+    """Make `target` share the blocks of `source`; False where the file systems cannot."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno in _NO_CLONE:
+            return False
+        raise
+    return True
+
+
+def lock(fd: int) -> bool:
+    """Take the exclusive lock of an open file, without waiting; False if somebody has it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_at(fd: int, name: str, root: int) -> bool:
+    """Whether the open file is the one that has this name below the directory `root`."""
+    try:
+        there = os.stat(name, dir_fd=root, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(fd))
+
+
+def read_at(fd: int, start: int, into: memoryview) -> int:
+    """Fill `into` from offset `start`; how many bytes there were, less only at the end of the file."""
+    got = 0
+    while got < len(into):
+        count = os.preadv(fd, [into[got:]], start + got)
+        if not count:
+            break
+        got += count
+    return got
+
+
+def write_at(fd: int, start: int, data: memoryview) -> None:
+    """Write all of `data` at offset `start`."""
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], start + done)
+
+
+def make_directory(name: str, root: int) -> None:
+    """Make a directory below `root`, and make it last."""
+    try:
+        os.mkdir(name, dir_fd=root)
+    except FileExistsError:
+        return
+    sync_directory(str(Path(name).parent), root)
+
+
+def sync_directory(name: str, root: int) -> None:
+    """Make the names in a directory below `root` last."""
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some FUSE file systems cannot, and have nothing to make last
+            raise
+    finally:
+        os.close(fd)

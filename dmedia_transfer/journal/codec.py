@@ -1,0 +1,37 @@
+"""Edits and failures to JSON and back, without loss."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, get_args
+
+from pydantic import TypeAdapter
+
+from dmedia_transfer.model import Edit, Failure
+
+_failure: Final = TypeAdapter(Failure)
+# By the name of the class, which is so a part of the journal's format.
+_edits: Final[dict[str, TypeAdapter[Any]]] = {kind.__name__: TypeAdapter(kind) for kind in get_args(Edit)}
+
+
+def write_edit(edit: Edit) -> str:
+    """An edit as it is kept in the outbox."""
+    kind = type(edit).__name__
+    return json.dumps({kind: _edits[kind].dump_python(edit)}, separators=(",", ":"))
+
+
+def read_edit(text: str) -> Edit:
+    """The way back."""
+    [(kind, fields)] = json.loads(text).items()
+    edit: Edit = _edits[kind].validate_python(fields)
+    return edit
+
+
+def write_failure(failure: Failure | None) -> str | None:
+    """A failure as it is kept in a table."""
+    return None if failure is None else json.dumps(_failure.dump_python(failure), separators=(",", ":"))
+
+
+def read_failure(text: str) -> Failure:
+    """The way back."""
+    return _failure.validate_python(json.loads(text))

@@ -1,0 +1,152 @@
+"""Budget: the bandwidth of all workers together, by limit and by the time of day.
+
+While a limit is in force, each worker is told once a second what its share is from now on. Without one nothing ticks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from dmedia_transfer.limiter import Limit, Timetable, Use, divide
+from dmedia_transfer.manager.item import CancelTimer
+from dmedia_transfer.manager.runs import Live, Runs
+from dmedia_transfer.model import Direction, Discard, TransferKey
+from dmedia_transfer.ports import WorkerPool
+
+TICK_S: Final = 1.0
+MAX_SLEEP_S: Final = 3600.0  # until the timetable is looked at again: clocks are set, and machines sleep
+
+
+@dataclass(slots=True)
+class _Share:
+    """What one run was allowed, and where it was at the last division."""
+
+    bps: float | None  # bytes per second
+    sent_bytes: int
+    at_s: float  # monotonic seconds of the last division
+
+
+class Budget:
+    """Divides the limits between the workers, and says when the timetable allows no transfers."""
+
+    def __init__(
+        self,
+        *,
+        runs: Runs,
+        pool: WorkerPool,
+        sent: Callable[[TransferKey], int],
+        on_stop: Callable[[bool], None],
+        call_later: Callable[[float, Callable[[], None]], CancelTimer],
+        clock: Callable[[], float],
+        now: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        """Nothing is limited at first.
+
+        Args:
+            runs: The live jobs.
+            pool: Whom shares are told.
+            sent: The bytes that have crossed the wire in the live run of a transfer; not its progress, which stands
+                still while what was cut is fetched again.
+            on_stop: Called with True when the timetable allows no transfers from now on, with False when it does again.
+            call_later: Calls something later, on the manager's thread.
+            clock: Monotonic seconds.
+            now: The local time.
+        """
+        self._runs = runs
+        self._pool = pool
+        self._sent = sent
+        self._on_stop = on_stop
+        self._call_later = call_later
+        self._clock = clock
+        self._now = now
+        self._limits: Mapping[Direction, float | None] = dict.fromkeys(Direction)
+        self._timetable = Timetable()
+        self._allowed = Limit()  # by the timetable, at this time of day
+        self._shares: dict[int, _Share] = {}
+        self._tick: CancelTimer | None = None
+        self._change: CancelTimer | None = None
+
+    def limit(self, *, download_bps: float | None, upload_bps: float | None) -> None:
+        """These are the limits from now on; None is none."""
+        self._limits = {Direction.DOWNLOAD: download_bps, Direction.UPLOAD: upload_bps}
+        self._divide()
+
+    def follow(self, timetable: Timetable) -> None:
+        """This is the timetable from now on."""
+        self._timetable = timetable
+        self._look()
+
+    def started(self, key: TransferKey) -> None:
+        """A worker has just begun."""
+        live = self._runs.of(key)
+        if live is not None and self._limit_of(live) is not None:
+            self._divide()
+
+    def stop(self) -> None:
+        """Wake up no more."""
+        for timer in (self._tick, self._change):
+            if timer is not None:
+                timer()
+
+    def _look(self) -> None:
+        """See what the timetable says now, and when to look again."""
+        if self._change is not None:
+            self._change()
+            self._change = None
+        now = self._now()
+        before, self._allowed = self._allowed, self._timetable.at(now)
+        later = self._timetable.next_change(now)
+        if later is not None:
+            delay_s = min(max(0.0, later.timestamp() - now.timestamp()), MAX_SLEEP_S)
+            self._change = self._call_later(delay_s + 0.01, self._look_again)
+        self._divide()
+        if self._allowed.stop != before.stop:
+            self._on_stop(self._allowed.stop)
+
+    def _look_again(self) -> None:
+        self._change = None
+        self._look()
+
+    def _limit_of(self, live: Live) -> float | None:
+        limit = self._limits[live.job.key.direction]
+        allowed = self._allowed.rate_bps
+        return limit if allowed is None else allowed if limit is None else min(limit, allowed)
+
+    def _divide(self) -> None:
+        now_s = self._clock()
+        runs = [live for live in self._runs if not isinstance(live.job, Discard)]
+        shares: dict[int, _Share] = {}
+        for direction in Direction:
+            mine = [live for live in runs if live.job.key.direction is direction]
+            if not mine:
+                continue
+            sent = {live.run_id: self._sent(live.job.key) for live in mine}
+            uses = {live.run_id: self._use(live.run_id, sent[live.run_id], now_s) for live in mine}
+            for run_id, bps in divide(self._limit_of(mine[0]), uses).items():
+                before = self._shares.get(run_id)
+                if (before.bps if before else None) != bps:
+                    self._pool.set_share(
+                        run_id,
+                        download_bps=bps if direction is Direction.DOWNLOAD else None,
+                        upload_bps=bps if direction is Direction.UPLOAD else None,
+                    )
+                shares[run_id] = _Share(bps, sent[run_id], now_s)
+        self._shares = shares
+        if self._tick is None and any(share.bps is not None for share in shares.values()):
+            self._tick = self._call_later(TICK_S, self._ticked)
+
+    def _use(self, run_id: int, sent_bytes: int, now_s: float) -> Use | None:
+        share = self._shares.get(run_id)
+        if share is None:
+            return None
+        if now_s - share.at_s < TICK_S / 2:  # too short a time to tell: it keeps what it was allowed
+            return Use(share.bps if share.bps is not None else math.inf, share.bps)
+        return Use((sent_bytes - share.sent_bytes) / (now_s - share.at_s), share.bps)
+
+    def _ticked(self) -> None:
+        self._tick = None
+        self._divide()

@@ -1,0 +1,38 @@
+"""Item: all that the manager keeps of one transfer beside its public value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dmedia_transfer.model import Entry, Transfer
+from dmedia_transfer.ports import KnownFile
+from dmedia_transfer.progress import RateMeter
+
+CancelTimer = Callable[[], None]
+
+
+@dataclass(slots=True)
+class Item:
+    """One transfer. Owned by the manager, on its thread."""
+
+    transfer: Transfer
+    entries: tuple[Entry, ...]  # those that ask for it
+    known: KnownFile | None = None  # its file document, once read
+    asked: bool = False  # its file document is being read
+    meter: RateMeter | None = None  # while a worker has it
+    leaves_done: int = 0  # in this run
+    sent_bytes: int = 0  # in this run, also what was cut or thrown away
+    wake: CancelTimer | None = None  # takes back the timer that ends a backoff
+    held: bool = False  # its worker was asked to let go because the whole queue is held
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """What the entries that ask for it are known by."""
+        return tuple(entry.identity for entry in self.entries)
+
+    def stay_asleep(self) -> None:
+        """Take back the timer of a backoff."""
+        if self.wake is not None:
+            self.wake()
+            self.wake = None

@@ -1,0 +1,110 @@
+"""From a transfer that may start to the job for a worker: where from, where to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dmedia_transfer.errors import AccessDenied, FileMissing, NoSource, TransferError, Unknown
+from dmedia_transfer.model import Direction, Discard, Download, StoreSpec, Transfer, TransferKey, Upload
+from dmedia_transfer.ports import KnownFile, Stores
+from dmedia_transfer.states import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What each job is told of how to move bytes."""
+
+    connections: int  # leaves or parts at once
+    stall_s: float  # no byte for so long cuts a connection
+
+
+def download(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace) -> Download:
+    """The job that fetches a file.
+
+    Raises:
+        StoreMissing, DiskFull: There is no FileStore to save to.
+        NoSource: No store that has the file can be used from here; the message says of each why not.
+    """
+    file = known.file
+    destination = stores.destination(file.file_id, file.size)
+    return Download(
+        key=transfer.key,
+        file=file,
+        destination=destination,
+        sources=_sources(transfer, known, stores, destination),
+        connections=pace.connections,
+        stall_s=pace.stall_s,
+    )
+
+
+def upload(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace) -> Upload:
+    """The job that sends a file.
+
+    Raises:
+        FileMissing: No FileStore of this machine has the file.
+        Unknown, AccessDenied, InvalidDocument: The store cannot be used from here.
+    """
+    holding = stores.holding(known.file.file_id)
+    if not holding:
+        raise FileMissing(f"file {known.file.file_id} is in no FileStore of this machine")
+    return Upload(
+        key=transfer.key,
+        file=known.file,
+        source=holding[0],
+        destination=stores.spec(transfer.key.store_id),
+        connections=pace.connections,
+        stall_s=pace.stall_s,
+    )
+
+
+def discard(key: TransferKey, known: KnownFile | None, stores: Stores) -> Discard | None:
+    """The job that removes what an unfinished transfer left, if it can have left something."""
+    try:
+        store = stores.partial(key.file_id) if key.direction is Direction.DOWNLOAD else stores.spec(key.store_id)
+    except TransferError:
+        return None  # the store cannot be used now; the sweep comes back to what the journal still has
+    return Discard(key, known.file if known else None, store) if store else None
+
+
+def keeping_current(job: Discard) -> Discard:
+    """The same, for what earlier uploads of a transfer have left that is still wanted."""
+    return replace(job, keep_current=True)
+
+
+def _sources(transfer: Transfer, known: KnownFile, stores: Stores, destination: StoreSpec) -> tuple[StoreSpec, ...]:
+    """The stores to read from: the preferred one first, then the cheapest."""
+    having = [store_id for store_id, copies in known.stored.items() if copies > 0]
+    if transfer.preferred_store and transfer.preferred_store not in having:
+        having.insert(0, transfer.preferred_store)  # the document may not have heard of it yet
+    if transfer.only:
+        having = [transfer.preferred_store]
+    usable: list[StoreSpec] = []
+    refused: list[str] = []
+    for store_id in having:
+        if store_id == destination.store_id:
+            continue
+        try:
+            usable.append(stores.spec(store_id))
+        except TransferError as error:
+            refused.append(f"{store_id}: {error}")
+    if not usable:
+        why = "; ".join(refused) if refused else "no store is known to have it"
+        raise NoSource(f"file {known.file.file_id} has no source: {why}")
+    return tuple(
+        sorted(usable, key=lambda store: (store.store_id != transfer.preferred_store, store.cost, store.store_id))
+    )
+
+
+def waits_for(error: TransferError) -> Reason | None:
+    """The reason for which a transfer waits that cannot be planned now, or None if it fails.
+
+    A store that is not known or not enabled yet may be so in a minute, by a document or by a person; a file that is to
+    be uploaded may be on its way here.
+    """
+    if error.reason is not None:
+        return Reason(error.reason)
+    if isinstance(error, FileMissing):
+        return Reason.NO_SOURCE
+    if isinstance(error, Unknown | AccessDenied):
+        return Reason.STORE_MISSING
+    return None

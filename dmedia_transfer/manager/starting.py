@@ -1,0 +1,298 @@
+"""Starting: from a transfer that waits to a job with a worker, and what it waits for if that cannot be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from dmedia_transfer.errors import TransferError
+from dmedia_transfer.limiter import Timetable
+from dmedia_transfer.manager import planning
+from dmedia_transfer.manager.board import Board
+from dmedia_transfer.manager.endings import Endings
+from dmedia_transfer.manager.item import CancelTimer, Item
+from dmedia_transfer.manager.runs import Runs, primary_store
+from dmedia_transfer.manager.wanted import Wanted
+from dmedia_transfer.model import Direction, Download, Failure, TransferKey, Upload
+from dmedia_transfer.ports import Library, Stores
+from dmedia_transfer.progress import RateMeter
+from dmedia_transfer.scheduler import Scheduler
+from dmedia_transfer.states import Event, Reason, Status
+
+log = logging.getLogger(__name__)
+
+LOOK_AHEAD: Final = 256  # file documents read before their turn, in bulk; more would only cost memory
+ASK_AGAIN_S: Final = 0.25  # so long a document that is asked for may keep those behind it from being looked at
+WATCH_S: Final = 1.0  # at most so often the feed is told of other files
+RECHECK_S: Final = 5.0  # how often a full disk or a missing store is looked at again
+RECHECKED: Final = frozenset({Reason.DISK_FULL, Reason.STORE_MISSING, Reason.NO_SOURCE})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What of the configuration the manager goes by; rates in bytes per second, None for no limit."""
+
+    max_transfers: int = 4
+    max_transfers_per_store: int = 4
+    connections: int = 4
+    stall_s: float = 60.0
+    pause_grace_s: float = 5.0
+    expire_s: float = 7 * 24 * 3600.0  # after which what is unfinished and not wanted goes
+    download_bps: float | None = None
+    upload_bps: float | None = None
+    timetable: Timetable = field(default_factory=Timetable)
+
+
+class Starting:
+    """Offers transfers to the scheduler, and starts what it picks."""
+
+    def __init__(
+        self,
+        *,
+        board: Board,
+        runs: Runs,
+        endings: Endings,
+        wanted: Wanted,
+        stores: Stores,
+        library: Library,
+        call_later: Callable[[float, Callable[[], None]], CancelTimer],
+        clock: Callable[[], float],
+        settings: Settings,
+    ) -> None:
+        self.settings = settings
+        self.on_started: Callable[[TransferKey], None] = lambda _: None  # told of each job that a worker gets
+        self._board = board
+        self._runs = runs
+        self._endings = endings
+        self._wanted = wanted
+        self._stores = stores
+        self._library = library
+        self._call_later = call_later
+        self._clock = clock
+        self._scheduler = Scheduler(
+            max_transfers=settings.max_transfers, max_transfers_per_store=settings.max_transfers_per_store
+        )
+        self._recheck_timer: CancelTimer | None = None
+        self._ahead = 0  # at least so many of the next ones have their documents read, or on the way
+        self._pump_timer: CancelTimer | None = None
+        self._watched: list[str] = []
+        self._watch_timer: CancelTimer | None = None
+        self._watched_s = float("-inf")
+        self._closed: Reason | None = None  # why nothing may start
+        self._stopped = False
+
+    def change(self, settings: Settings) -> None:
+        """Go by these settings from now on."""
+        before, self.settings = self.settings, settings
+        self._scheduler.max_transfers = settings.max_transfers
+        self._scheduler.max_transfers_per_store = settings.max_transfers_per_store
+        if settings.connections != before.connections:
+            self._runs.connect(settings.connections)
+        self.pump()
+
+    def stop(self) -> None:
+        """Start nothing any more."""
+        self._stopped = True
+        for timer in (self._recheck_timer, self._pump_timer, self._watch_timer):
+            if timer is not None:
+                timer()
+
+    def close(self, reason: Reason) -> None:
+        """Nothing may move, for this reason: suspend all that does or would."""
+        self._closed = reason
+        for item in self._board:
+            if item.transfer.status is Status.ONGOING:
+                self._runs.stop(item.transfer.key)
+            if item.transfer.status in (Status.ONGOING, Status.QUEUED):
+                self._board.event(item, Event.SUSPEND, reason)
+                self._scheduler.withdraw(item.transfer.key)
+
+    def open(self) -> None:
+        """The reason has gone away."""
+        reason, self._closed = self._closed, None
+        for item in self._board:
+            if reason is not None and item.transfer.reason is reason:
+                self.wake(item)
+        self.pump()
+
+    def offer(self, item: Item) -> None:
+        """Let the scheduler have it if it can start, and take it back if it cannot."""
+        if self._closed is not None and item.transfer.status is Status.QUEUED:
+            self._board.event(item, Event.SUSPEND, self._closed)
+        transfer = item.transfer
+        preempted = transfer.status is Status.SUSPENDED and transfer.reason is Reason.PREEMPTED
+        if (transfer.status is Status.QUEUED or preempted) and transfer.key not in self._runs and not item.asked:
+            self._ready(item, transfer.key.store_id or transfer.preferred_store)
+        else:
+            self._scheduler.withdraw(transfer.key)
+
+    def pump(self) -> None:
+        """Start what can be started."""
+        if self._stopped or self._closed or self._wanted.paused:
+            return
+        while (key := self._scheduler.next(self._runs.running)) is not None:
+            item = self._board.item(key)
+            if item.known is None:
+                self._ask_ahead(item)
+                # Not on to the next ones at once: a long queue would be read in full. But not only when there is an
+                # answer: further behind may be some that are known, while the database is away.
+                self._pump_later()
+                break
+            self._start(item)
+        while (victim := self._scheduler.victim(self._runs.running)) is not None:
+            log.info("%s: gives way", victim)
+            self._board.event(self._board.item(victim), Event.SUSPEND, Reason.PREEMPTED)
+            self._runs.stop(victim)
+
+    def ask(self, items: Iterable[Item]) -> None:
+        """Have the file documents of these read, as far as they are not known."""
+        unknown = [
+            item
+            for item in items
+            if item.known is None
+            and not item.asked
+            and not item.transfer.status.ended
+            and item.transfer.reason is not Reason.NO_SOURCE  # its document was not there, and is watched
+        ]
+        for item in unknown:
+            item.asked = True
+            self._scheduler.withdraw(item.transfer.key)
+        if unknown:
+            self._library.request_files(dict.fromkeys(item.transfer.key.file_id for item in unknown))
+
+    def cannot(self, item: Item, error: TransferError) -> None:
+        """It cannot start: it waits for what is missing, or it has failed."""
+        reason = planning.waits_for(error)
+        failure = Failure.of(error)
+        if reason is None:
+            self._endings.failed(item, failure)
+        else:
+            self.wait(item, failure, reason)
+
+    def wait(self, item: Item, failure: Failure, reason: Reason) -> None:
+        """Suspend it until the reason has gone away; a full disk and the like are looked at now and then."""
+        if item.transfer.failure != failure:
+            log.warning("%s: waits (%s): %s", item.transfer.key, reason, failure)
+        self._board.change(item, failure=failure)
+        self._board.event(item, Event.SUSPEND, reason)
+        self._scheduler.withdraw(item.transfer.key)
+        if reason in RECHECKED:
+            self._watch()
+            self._recheck_later()
+
+    def wake(self, item: Item) -> None:
+        """The reason has gone away."""
+        self._board.event(item, Event.CLEAR)
+        self.offer(item)
+
+    def end_if_here(self, item: Item) -> None:
+        """A paused download has nothing to wait for if its file is here: it came before a crash, or in another way."""
+        if item.transfer.status is Status.PAUSED and item.transfer.key not in self._runs and self._is_here(item):
+            self._endings.done(item)
+
+    def recheck(self, item: Item) -> None:
+        """See whether what it waits for is there; if so it queues again."""
+        transfer = item.transfer
+        if transfer.status is not Status.SUSPENDED or transfer.reason not in RECHECKED or item.known is None:
+            return  # a document that was not there is watched
+        try:
+            if not self._is_here(item):
+                self._plan(item)
+        except TransferError as error:
+            self.cannot(item, error)
+        else:
+            self.wake(item)
+
+    def recheck_all(self) -> None:
+        """See of all whether what they wait for is there."""
+        for item in self._board:
+            self.recheck(item)
+        self._watch()
+        self.pump()
+
+    def _ready(self, item: Item, store_id: str) -> None:
+        self._scheduler.ready(
+            item.transfer.key, store_id=store_id, priority=item.transfer.priority, order=item.transfer.order
+        )
+
+    def _start(self, item: Item) -> None:
+        self._ahead -= 1
+        if self._ahead < LOOK_AHEAD // 2:
+            self._ask_ahead(item)
+        try:
+            if self._is_here(item):
+                self._endings.done(item)
+                return
+            job = self._plan(item)
+        except TransferError as error:
+            self.cannot(item, error)
+            return
+        if not self._scheduler.has_room(primary_store(job), self._runs.running):
+            self._ready(item, primary_store(job))
+            return
+        self._board.event(item, Event.CLEAR)  # of one that was preempted
+        self._board.event(item, Event.START)
+        if isinstance(job, Download):
+            self._board.change(item, sources=tuple(store.store_id for store in job.sources))
+        item.leaves_done = item.sent_bytes = 0
+        item.meter = RateMeter(self._clock, bytes_done=item.transfer.progress.bytes_done)
+        self._runs.start(job, priority=item.transfer.priority)
+        self.on_started(item.transfer.key)
+
+    def _ask_ahead(self, item: Item) -> None:
+        """Have the documents of this one and of the next ones read, before it is their turn."""
+        self.ask([item, *(self._board.item(key) for key in self._scheduler.first(LOOK_AHEAD))])
+        self._ahead = LOOK_AHEAD
+
+    def _pump_later(self) -> None:
+        if self._pump_timer is None:
+            self._pump_timer = self._call_later(ASK_AGAIN_S, self._time_to_pump)
+
+    def _time_to_pump(self) -> None:
+        self._pump_timer = None
+        self.pump()
+
+    def _plan(self, item: Item) -> Download | Upload:
+        assert item.known is not None  # noqa: S101 - callers have looked
+        plan = planning.download if item.transfer.key.direction is Direction.DOWNLOAD else planning.upload
+        pace = planning.Pace(self.settings.connections, self.settings.stall_s)
+        return plan(item.transfer, item.known, self._stores, pace)
+
+    def _is_here(self, item: Item) -> bool:
+        """Whether a download's file is here already; of an upload the worker asks the store."""
+        if item.transfer.key.direction is not Direction.DOWNLOAD or item.known is None:
+            return False
+        holding = self._stores.holding(item.transfer.key.file_id)
+        for store in holding:
+            if item.known.stored.get(store.store_id, 0) < 1:
+                self._endings.record(item.transfer.key.file_id, store.store_id)
+        return bool(holding)
+
+    def _recheck_later(self) -> None:
+        if self._recheck_timer is None and not self._stopped:
+            self._recheck_timer = self._call_later(RECHECK_S, self._time_to_recheck)
+
+    def _time_to_recheck(self) -> None:
+        self._recheck_timer = None
+        self.recheck_all()
+        if any(item.transfer.reason in RECHECKED for item in self._board):
+            self._recheck_later()
+
+    def _watch(self) -> None:
+        """Be told when the document of a file that has no source changes; of thousands that have none, not each."""
+        if self._watch_timer is None and not self._stopped:
+            wait_s = self._watched_s + WATCH_S - self._clock()
+            if wait_s > 0:
+                self._watch_timer = self._call_later(wait_s, self._watch_now)
+            else:
+                self._watch_now()
+
+    def _watch_now(self) -> None:
+        self._watch_timer = None
+        self._watched_s = self._clock()
+        sourceless = {item.transfer.key.file_id for item in self._board if item.transfer.reason is Reason.NO_SOURCE}
+        if sorted(sourceless) != self._watched:
+            self._watched = sorted(sourceless)
+            self._library.watch(self._watched)

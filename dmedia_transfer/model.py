@@ -1,0 +1,367 @@
+"""Frozen values: Transfer, Entry, Progress, stores and files as a worker needs them, worker messages.
+
+All of them are small and picklable, and cross threads and processes freely.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, Self
+
+from dmedia_transfer import errors
+from dmedia_transfer.errors import TransferError
+from dmedia_transfer.states import Event, Reason, Status, advance
+
+PRIORITY_LOW: Final = -10
+PRIORITY_NORMAL: Final = 0
+PRIORITY_HIGH: Final = 10
+PRIORITY_NOW: Final = 100  # this and above preempts what is lower
+
+
+class Direction(StrEnum):
+    """Which way the bytes go, as seen from this machine."""
+
+    DOWNLOAD = "download"
+    UPLOAD = "upload"
+
+
+class TransferKey(NamedTuple):
+    """What makes two requests the same transfer: one download per file, one upload per file and store."""
+
+    direction: Direction
+    file_id: str
+    store_id: str  # empty for a download: its store is a preference, not an identity
+
+    def __str__(self) -> str:
+        return f"{self.direction} {self.file_id}" + (f" to {self.store_id}" if self.store_id else "")
+
+
+def random_id() -> str:
+    """A new machine, store or entry ID: 120 random bits, base32, 24 characters."""
+    return base64.b32encode(secrets.token_bytes(15)).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One request in a machine's queue; docs/documents.md says how it is written in a document."""
+
+    file_id: str
+    direction: Direction = Direction.DOWNLOAD
+    store_id: str = ""  # a download's preferred source; where an upload goes
+    id: str = ""  # empty where another device wrote none
+    priority: int = PRIORITY_NORMAL
+    paused: bool = False
+    only: bool = False  # a download from `store_id` and nowhere else
+    time: float = 0.0  # Unix seconds, when it was asked for
+    requested_by: str = ""
+
+    @property
+    def key(self) -> TransferKey:
+        """The transfer that this entry asks for."""
+        return TransferKey(self.direction, self.file_id, self.store_id if self.direction is Direction.UPLOAD else "")
+
+    @property
+    def identity(self) -> str:
+        """What the entry is known by: its `id`, or (action, file_id, store_id) where it has none."""
+        return self.id or f"{self.direction}:{self.file_id}:{self.store_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as it crosses a process or is kept in the journal."""
+
+    kind: str  # the name of a class in `errors`, or of a foreign exception
+    message: str  # one sentence for people
+    transient: bool = False  # whether trying again can help
+    reason: Reason | None = None  # what has to go away first
+    retry_after_s: float | None = None  # when the server said to come back
+    store_id: str = ""  # the store that it is about, if one is
+    leaf: int | None = None  # the leaf that it is about, if one is
+
+    @classmethod
+    def of(cls, error: BaseException, *, store_id: str = "") -> Self:
+        """Describe an exception; one that is not ours is a fault that trying again does not mend."""
+        if isinstance(error, TransferError):
+            return cls(
+                kind=error.kind,
+                message=str(error),
+                transient=error.transient,
+                reason=Reason(error.reason) if error.reason else None,
+                retry_after_s=error.retry_after_s,
+                store_id=error.store_id if isinstance(error, errors.CorruptLeaf) else store_id,
+                leaf=error.leaf if isinstance(error, errors.CorruptLeaf) else None,
+            )
+        return cls(kind=type(error).__name__, message=f"{type(error).__name__}: {error}", store_id=store_id)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a transfer is."""
+
+    bytes_done: int = 0
+    bytes_total: int = 0  # 0 while the size is not known
+    rate: float = 0.0  # bytes per second, smoothed
+    eta_s: float | None = None  # seconds left, if that can be said
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One file, one direction, and where to or from; what the manager knows of it."""
+
+    key: TransferKey
+    status: Status = Status.QUEUED
+    reason: Reason | None = None  # why it is suspended
+    priority: int = PRIORITY_NORMAL
+    preferred_store: str = ""
+    only: bool = False
+    progress: Progress = Progress()
+    failure: Failure | None = None  # the last error, also while it is tried again
+    attempts: int = 0  # failed ones in a row, since leaves last advanced
+    sources: tuple[str, ...] = ()  # the stores that the running attempt reads from
+    requested_by: str = ""
+    time: float = 0.0  # Unix seconds, when it was first asked for
+    order: int = 0  # its place among equals
+
+    def evolve(self, **changes: Any) -> Self:
+        """A copy with these fields changed."""
+        return replace(self, **changes)
+
+    def on(self, event: Event, reason: Reason | None = None) -> Self:
+        """A copy after `event`; `reason` belongs to `suspend` and is dropped when the suspension ends."""
+        status = advance(self.status, event)
+        if status is not Status.SUSPENDED:
+            return replace(self, status=status, reason=None)
+        return replace(self, status=status, reason=reason if event is Event.SUSPEND else self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """A file as workers and backends need it; the digests were checked against the ID."""
+
+    file_id: str
+    size: int
+    leaf_digests: bytes = field(repr=False)  # packed, 32 bytes each
+    ext: str = ""  # without the dot; checked, safe in names
+    mime: str = ""  # a checked media type; empty where it is not known
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """A store as workers and backends need it: enabled on this machine, settings validated by its plugin."""
+
+    store_id: str
+    plugin: str  # a name in the table of backends, or `filestore`
+    settings: Mapping[str, Any] = field(default_factory=dict)  # never a secret
+    cost: int = 100  # cheaper sources are asked first: local disk 0, LAN 10, S3 100
+    local: bool = False  # a FileStore of this machine
+
+
+# What the manager asks of a worker.
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Fetch a file and publish it in a FileStore."""
+
+    key: TransferKey
+    file: FileSpec
+    destination: StoreSpec  # a local FileStore
+    sources: tuple[StoreSpec, ...]  # in the order of preference
+    connections: int  # leaves fetched at once
+    stall_s: float  # no byte for so long cuts a connection
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Send a file from a FileStore to a store."""
+
+    key: TransferKey
+    file: FileSpec
+    source: StoreSpec  # a local FileStore that has the file
+    destination: StoreSpec
+    connections: int  # parts sent at once
+    stall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Remove what an unfinished transfer left: a partial file, or an upload at a store."""
+
+    key: TransferKey
+    file: FileSpec | None  # not known for a file whose document is gone
+    store: StoreSpec  # where the left-over is
+    keep_current: bool = False  # of an upload: only what earlier uploads of the same transfer have left
+
+
+Job = Download | Upload | Discard
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Start this job; the worker is idle."""
+
+    run_id: int  # unique in the daemon's life; later messages name it, so that a late one cannot hit another job
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Pause: take nothing new; leaves of a download are cut, parts of an upload may finish within `grace_s`."""
+
+    run_id: int
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CarryOn:
+    """The pause was taken back before it came into force: go on as if nothing had been said."""
+
+    run_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Let go at once: cut what is in flight."""
+
+    run_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Cut all connections and open new ones: the network changed, or the machine slept."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetShare:
+    """The worker's share of the bandwidth from now on; None is no limit."""
+
+    download_bps: float | None  # bytes per second
+    upload_bps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Work on so many leaves or parts at once from now on."""
+
+    run_id: int
+    connections: int
+
+
+Command = Run | Drain | CarryOn | Stop | Cut | SetShare | Connect
+
+
+# What a worker reports.
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Bytes moved. Sent at most ten times a second."""
+
+    run_id: int
+    bytes_done: int  # verified or confirmed, and in flight; the manager keeps it from going back
+    leaves_done: int  # recorded in the journal; an advance starts the count of attempts anew
+    sources: tuple[tuple[str, int], ...] = ()  # bytes received from each store in this run
+    sent_bytes: int = 0  # payload that crossed the wire in this run, also what was cut or thrown away
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    LOST = "lost"  # said by the pool of a worker that died
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The run is over and the worker is idle again (or gone, when lost)."""
+
+    run_id: int
+    outcome: Outcome
+    failure: Failure | None = None
+    sent_bytes: int = 0  # payload that crossed the wire in this run, also what was cut
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A line for the daemon's log."""
+
+    level: int
+    logger: str
+    message: str
+    key: TransferKey | None
+
+
+Report = Moved | Ended | Logged
+
+
+# Edits: what this machine wants changed in its documents. They wait in the journal's outbox until CouchDB has taken
+# them, and doing one twice changes nothing.
+
+
+@dataclass(frozen=True, slots=True)
+class AddEntry:
+    """Put a request at the end of the queue, unless one of this identity is there."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveEntries:
+    """Take entries out of the queue: done, cancelled, removed."""
+
+    identities: tuple[str, ...]  # `Entry.identity` of each
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeEntries:
+    """Change fields of entries that are in the queue."""
+
+    identities: tuple[str, ...]
+    paused: bool | None = None  # None: left as it is
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RenewEntry:
+    """Ask for an entry again: it gets a new `id`."""
+
+    identity: str
+    new_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseQueue:
+    """Hold the whole queue, or let it go."""
+
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStored:
+    """A store has so many copies of a file; 0 for a removal."""
+
+    file_id: str
+    store_id: str
+    copies: int
+    time: float  # Unix seconds; per store the later one wins
+
+
+QueueEdit = AddEntry | RemoveEntries | ChangeEntries | RenewEntry | PauseQueue
+Edit = QueueEdit | RecordStored
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEdit:
+    """An edit in the outbox."""
+
+    seq: int  # the order in which they were made
+    edit: Edit

@@ -1,0 +1,98 @@
+"""What runs next: order, priority, limits, preemption.
+
+Transfers that are ready wait in one heap per store, so that picking the next one costs the same with ten entries as
+with ten thousand, also when one store's limit holds most of them back. Heap entries are withdrawn lazily: a
+transfer's current rank is in `_ranks`, and an entry with another one is stale.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dmedia_transfer.model import PRIORITY_NOW, TransferKey
+
+_Rank = tuple[int, int]  # minus the priority, then the place among equals: the smallest runs first
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A transfer that occupies a slot."""
+
+    store_id: str  # the store whose limit it counts against
+    priority: int
+    leaving: bool = False  # it was asked to let go: its slot is about to be free
+
+
+class Scheduler:
+    """The transfers that are ready, and the limits."""
+
+    def __init__(self, *, max_transfers: int, max_transfers_per_store: int) -> None:
+        self.max_transfers = max_transfers
+        self.max_transfers_per_store = max_transfers_per_store
+        self._heaps: dict[str, list[tuple[_Rank, TransferKey]]] = {}
+        self._ranks: dict[TransferKey, tuple[str, _Rank]] = {}
+
+    def ready(self, key: TransferKey, *, store_id: str, priority: int, order: int) -> None:
+        """The transfer could start now; called again when its priority, order or store changed."""
+        place = (store_id, (-priority, order))
+        if self._ranks.get(key) != place:
+            self._ranks[key] = place
+            heapq.heappush(self._heaps.setdefault(store_id, []), (place[1], key))
+
+    def withdraw(self, key: TransferKey) -> None:
+        """The transfer is not ready any more."""
+        self._ranks.pop(key, None)
+
+    def __contains__(self, key: TransferKey) -> bool:
+        return key in self._ranks
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    def next(self, running: Mapping[TransferKey, Running]) -> TransferKey | None:
+        """The transfer that should start now, if a slot is free and its store has room. It is not ready any more."""
+        if len(running) >= self.max_transfers:
+            return None
+        key = self._first(running)
+        if key is not None:
+            self.withdraw(key)
+        return key
+
+    def first(self, count: int) -> list[TransferKey]:
+        """The best `count` of those that are ready, limits aside."""
+        best = heapq.nsmallest(count, ((rank, key) for key, (_, rank) in self._ranks.items()))
+        return [key for _, key in best]
+
+    def has_room(self, store_id: str, running: Mapping[TransferKey, Running]) -> bool:
+        """Whether one more from or to this store is within its limit."""
+        return sum(1 for one in running.values() if one.store_id == store_id) < self.max_transfers_per_store
+
+    def victim(self, running: Mapping[TransferKey, Running]) -> TransferKey | None:
+        """The transfer that should give up its slot: to one of priority "now" that waits in vain, or to a new limit."""
+        staying = [(one.priority, key) for key, one in running.items() if not one.leaving]
+        if len(staying) < self.max_transfers:
+            return None
+        priority, key = min(reversed(staying), key=lambda one: one[0])  # among equals the one that began last
+        if len(staying) > self.max_transfers:  # the limit was lowered
+            return key
+        first = self._first({})
+        if first is None or -self._ranks[first][1][0] < PRIORITY_NOW:
+            return None
+        return key if priority < PRIORITY_NOW else None
+
+    def _first(self, running: Mapping[TransferKey, Running]) -> TransferKey | None:
+        """The best of those whose store has room."""
+        used = Counter(one.store_id for one in running.values())
+        best: tuple[_Rank, TransferKey] | None = None
+        for store_id in list(self._heaps):
+            heap = self._heaps[store_id]
+            while heap and self._ranks.get(heap[0][1]) != (store_id, heap[0][0]):
+                heapq.heappop(heap)
+            if not heap:
+                del self._heaps[store_id]
+            elif used[store_id] < self.max_transfers_per_store and (best is None or heap[0] < best):
+                best = heap[0]
+        return best[1] if best else None

@@ -1,0 +1,314 @@
+"""WorkerPool: starts, watches and ends worker processes.
+
+The manager's thread calls; reports go back to it through the injected `call_soon`, from one reader thread that waits
+on all pipes. Promised:
+
+- A worker that dies is noticed at once, by the end of its pipe, and its run is reported as lost. Nothing that a worker
+  does or says harms the daemon.
+- A worker is reused, the one that was last used first, so that its connections are warm and the others can leave when
+  they have been idle for a while.
+- A transfer always gets a worker: how many there are at once is the manager's decision. What is left to be removed
+  (`Discard`) gets an idle one, or a single one more, so that it neither waits for hours nor comes in hundreds.
+- A worker that does not obey a stop or a pause within a few seconds is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from multiprocessing import connection
+from typing import Any, Final
+
+from dmedia_transfer.config import Config
+from dmedia_transfer.model import (
+    CarryOn,
+    Connect,
+    Cut,
+    Discard,
+    Drain,
+    Ended,
+    Failure,
+    Job,
+    Logged,
+    Moved,
+    Outcome,
+    Report,
+    Run,
+    SetShare,
+    Stop,
+)
+from dmedia_transfer.workers import process
+from dmedia_transfer.workers.messages import Leave, Ready, WorkerSettings
+from dmedia_transfer.workers.process import Process
+
+log = logging.getLogger(__name__)
+
+JOURNAL: Final = "journal.sqlite"  # in the state folder, as the daemon opens it
+OBEY_S: Final = 3.0  # so long a worker may take to stop
+KILLED_S: Final = 0.3  # so long a worker that is killed takes at most, unless it waits for a disk
+SPARE_WORKERS: Final = 1  # for what is left to be removed, while all others are busy
+
+
+class WorkerPool:
+    """All worker processes of the daemon: `ports.WorkerPool`. Any thread may call; nothing blocks but `shutdown`."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        on_report: Callable[[Report], None],
+        call_soon: Callable[..., None],
+        obey_s: float = OBEY_S,
+        command: Sequence[str] = process.COMMAND,
+    ) -> None:
+        """No worker is started before there is something to do.
+
+        Args:
+            config: Where the journal is, how much is logged, how long an idle worker stays.
+            on_report: Takes a report, on the thread that `call_soon` calls on.
+            call_soon: Calls a function with arguments, later and on the right thread.
+            obey_s: Seconds that a worker may take to obey.
+            command: The program of a worker; the number of its pipe is appended.
+        """
+        self._settings = WorkerSettings(config.state_dir / JOURNAL, config.log_level)
+        self._idle_s = config.worker_idle_s
+        self._on_report = on_report
+        self._call_soon = call_soon
+        self._obey_s = obey_s
+        self._command = tuple(command)
+        self._lock = threading.RLock()
+        self._processes: dict[connection.Connection, Process] = {}
+        self._idle: list[Process] = []  # the one that was last used at the end
+        self._busy: dict[int, Process] = {}
+        self._waiting: deque[Run] = deque()
+        self._reader: threading.Thread | None = None
+        self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._closing = False
+
+    # What the manager asks
+
+    def run(self, run_id: int, job: Job) -> None:
+        """Give the job to an idle worker, or to a new one."""
+        with self._lock:
+            self._place(Run(run_id, job))
+
+    def drain(self, run_id: int, grace_s: float) -> None:
+        """Ask the worker to pause."""
+        self._tell(run_id, Drain(run_id, grace_s), kill_after_s=grace_s + self._obey_s)
+
+    def carry_on(self, run_id: int) -> None:
+        """Take a drain back."""
+        with self._lock:
+            if run_id in self._busy:
+                self._busy[run_id].kill_at = None
+                self._busy[run_id].send(CarryOn(run_id))
+
+    def stop(self, run_id: int) -> None:
+        """Ask the worker to let go at once."""
+        self._tell(run_id, Stop(run_id), kill_after_s=self._obey_s)
+
+    def set_share(self, run_id: int, download_bps: float | None, upload_bps: float | None) -> None:
+        """The worker of this run has this share of the bandwidth from now on; None is no limit."""
+        with self._lock:
+            if run_id in self._busy:
+                self._busy[run_id].send(SetShare(download_bps, upload_bps))
+
+    def connect(self, run_id: int, connections: int) -> None:
+        """The worker of this run has so many connections from now on."""
+        with self._lock:
+            if run_id in self._busy:
+                self._busy[run_id].send(Connect(run_id, connections))
+
+    def cut(self) -> None:
+        """All workers cut their connections and connect anew."""
+        with self._lock:
+            for worker in self._processes.values():
+                worker.send(Cut())
+
+    # What else the daemon asks
+
+    def warm(self, count: int = 1) -> None:
+        """Start workers ahead of need; like all that are idle they leave after a while."""
+        with self._lock:
+            for _ in range(count - len(self._idle)):
+                if (worker := self._start()) is not None:
+                    self._idle.append(worker)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that there are."""
+        with self._lock:
+            return [worker.pid for worker in self._processes.values()]
+
+    def shutdown(self, timeout_s: float) -> None:
+        """End all workers: those that have not let go after `timeout_s` are killed.
+
+        Returns when all are gone, or a moment later: a process that waits for a disk ends when the disk answers.
+        """
+        until = time.monotonic() + timeout_s
+        with self._lock:
+            self._closing = True
+            self._waiting.clear()
+            for run_id, worker in self._busy.items():
+                worker.send(Stop(run_id))
+            for worker in self._processes.values():
+                worker.send(Leave())
+            reader = self._reader
+            self._wake()
+        if reader is None:
+            return
+        reader.join(max(0.0, until - time.monotonic()))
+        with self._lock:
+            for worker in self._processes.values():
+                log.warning("worker %s does not end and is killed", worker.pid)
+                worker.kill()
+        reader.join(KILLED_S)
+
+    # Inside; with the lock held
+
+    def _place(self, run: Run) -> None:
+        worker = self._idle.pop() if self._idle else None
+        if worker is None and isinstance(run.job, Discard) and self._discards() >= SPARE_WORKERS:
+            self._waiting.append(run)
+            return
+        worker = worker or self._start()
+        if worker is None:
+            failure = Failure("WorkerLost", "a worker process could not be started", transient=True)
+            self._report(Ended(run.run_id, Outcome.LOST, failure))
+            return
+        worker.run_id, worker.job = run.run_id, run.job
+        self._busy[run.run_id] = worker
+        worker.send(run)
+
+    def _discards(self) -> int:
+        return sum(isinstance(worker.job, Discard) for worker in self._busy.values())
+
+    def _start(self) -> Process | None:
+        if self._closing:
+            return None
+        try:
+            worker = Process(self._settings, command=self._command)
+        except OSError:
+            log.exception("a worker process could not be started")
+            return None
+        log.debug("worker %s is started", worker.pid)
+        self._processes[worker.connection] = worker
+        if self._reader is None:
+            self._reader = threading.Thread(target=self._read, name="worker-reports", daemon=True)
+            self._reader.start()
+        self._wake()
+        return worker
+
+    def _tell(self, run_id: int, command: Drain | Stop, *, kill_after_s: float) -> None:
+        with self._lock:
+            for run in self._waiting:
+                if run.run_id == run_id:
+                    self._waiting.remove(run)
+                    self._report(Ended(run_id, Outcome.STOPPED))
+                    return
+            worker = self._busy.get(run_id)
+            if worker is None:
+                return  # it has ended, and the report is on its way
+            worker.obey_within(kill_after_s)
+            worker.send(command)
+            self._wake()
+
+    def _report(self, report: Report) -> None:
+        self._call_soon(self._on_report, report)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is full of wake-ups already
+            os.write(self._wake_w, b".")
+
+    # The reader thread
+
+    def _read(self) -> None:
+        while True:
+            with self._lock:
+                if self._closing and not self._processes:
+                    return
+                waited: list[Any] = [*self._processes, self._wake_r]
+                timeout_s = self._until_next_deadline()
+            for source in connection.wait(waited, timeout_s):
+                if source == self._wake_r:
+                    os.read(self._wake_r, 4096)
+                else:
+                    self._receive(self._processes[source])  # type: ignore[index]
+            with self._lock:
+                self._enforce()
+
+    def _until_next_deadline(self) -> float | None:
+        deadlines = [worker.kill_at for worker in self._processes.values() if worker.kill_at is not None]
+        deadlines += [worker.idle_since + self._idle_s for worker in self._idle]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _enforce(self) -> None:
+        """Kill who does not obey, and send home who has nothing to do."""
+        now = time.monotonic()
+        for worker in self._processes.values():
+            if worker.kill_at is not None and worker.kill_at <= now:
+                log.warning("worker %s does not let go of %s and is killed", worker.pid, worker.job and worker.job.key)
+                worker.kill_at = None
+                worker.kill()
+        for worker in [worker for worker in self._idle if worker.idle_since + self._idle_s <= now]:
+            self._idle.remove(worker)
+            worker.leaving = True
+            worker.obey_within(self._obey_s)
+            worker.send(Leave())
+
+    def _receive(self, worker: Process) -> None:
+        try:
+            message = worker.receive()
+        except EOFError:
+            self._lost(worker)
+            return
+        match message:
+            case Ready():
+                with self._lock:
+                    worker.ready()
+            case Ended():
+                self._ended(worker, message)
+            case Moved() | Logged():
+                self._report(message)
+            case _:
+                log.error("worker %s says what no worker says, and is killed: %.80r", worker.pid, message)
+                worker.kill()
+
+    def _ended(self, worker: Process, report: Ended) -> None:
+        with self._lock:
+            if worker.run_id != report.run_id:
+                return
+            self._free(worker)
+            worker.idle_since = time.monotonic()
+            if not self._closing:
+                self._idle.append(worker)
+                if self._waiting:
+                    self._place(self._waiting.popleft())
+        self._report(report)
+
+    def _lost(self, worker: Process) -> None:
+        worker.kill()  # a process without its pipe is of no use, whatever it is doing
+        worker.reap()
+        with self._lock:
+            del self._processes[worker.connection]
+            if worker in self._idle:
+                self._idle.remove(worker)
+            run_id, job = worker.run_id, worker.job
+            self._free(worker)
+            if self._waiting and not self._closing:
+                self._place(self._waiting.popleft())
+        if run_id is None:
+            log.log(logging.DEBUG if worker.leaving or self._closing else logging.WARNING, "%s", worker.obituary())
+            return
+        log.warning("%s: %s", job and job.key, worker.obituary())
+        self._report(Ended(run_id, Outcome.LOST, Failure.of(worker.obituary())))
+
+    def _free(self, worker: Process) -> None:
+        if worker.run_id is not None:
+            self._busy.pop(worker.run_id, None)
+        worker.run_id = worker.job = worker.kill_at = None

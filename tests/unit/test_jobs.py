@@ -1,0 +1,261 @@
+"""Import: what becomes of each path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dmedia_transfer import documents, jobs, leaves
+from dmedia_transfer.errors import Conflict, DatabaseUnavailable, Interrupted, SourceChanged, TransferError
+from dmedia_transfer.jobs import Outcome
+from dmedia_transfer.model import RecordStored
+from tests.factories import OTHER_STORE_ID, STORE_ID, leaf_digests_of
+
+NOW = 1_790_000_000.0
+
+
+@dataclass(frozen=True)
+class Copied:
+    file_id: str
+    size: int
+    leaf_digests: bytes
+
+
+class MemoryStore:
+    """A FileStore that keeps nothing but what was copied."""
+
+    def __init__(self, store_id: str = STORE_ID) -> None:
+        self.store_id = store_id
+        self.copied: list[Path] = []
+        self.fail: dict[str, TransferError] = {}
+
+    def import_file(
+        self, source: Path, *, progress: Callable[[int, int], None], cancelled: Callable[[], bool]
+    ) -> Copied:
+        if cancelled():
+            raise Interrupted("the import was cancelled")
+        if source.name in self.fail:
+            raise self.fail[source.name]
+        data = source.read_bytes()
+        progress(len(data), len(data))
+        self.copied.append(source)
+        digests = leaf_digests_of(data)
+        return Copied(leaves.file_id(digests), len(data), digests)
+
+
+class MemoryFiles:
+    """File documents in memory."""
+
+    def __init__(self) -> None:
+        self.raws: dict[str, dict[str, Any]] = {}
+        self.records: list[RecordStored] = []
+        self.before_put: Callable[[dict[str, Any]], None] = lambda raw: None
+        self.problem: TransferError | None = None
+
+    def get(self, document_id: str) -> Mapping[str, Any] | None:
+        return self.raws.get(document_id)
+
+    def put(self, raw: Mapping[str, Any]) -> str:
+        self.before_put(dict(raw))
+        if raw["_id"] in self.raws:
+            raise Conflict("it is there")
+        self.raws[raw["_id"]] = dict(raw)
+        return "1-a"
+
+    def record_stored(self, records: list[RecordStored]) -> Mapping[str, TransferError]:
+        self.records += records
+        return {record.file_id: self.problem for record in records} if self.problem else {}
+
+
+@dataclass
+class Scene:
+    store: MemoryStore
+    files: MemoryFiles
+    importer: jobs.Importer
+
+    def run(self, *paths: Path, **options: Any) -> list[jobs.Imported]:
+        return list(self.importer.run(paths, **options))
+
+
+@pytest.fixture
+def scene() -> Scene:
+    store, files = MemoryStore(), MemoryFiles()
+    importer = jobs.Importer(
+        destination=lambda size: store,
+        files=files,
+        is_filestore=lambda folder: (folder / "filestore.json").exists(),
+        wall=lambda: NOW,
+    )
+    return Scene(store, files, importer)
+
+
+def test_a_file_gets_a_document_that_can_be_believed(scene: Scene, tmp_path: Path) -> None:
+    path = tmp_path / "Film.MKV"
+    path.write_bytes(b"film")
+    (imported,) = scene.run(path)
+    assert (imported.outcome, imported.path, imported.size) == (Outcome.IMPORTED, path, 4)
+    raw = scene.files.raws[imported.file_id]
+    file = documents.read_file(raw)
+    assert (file.name, file.ext, file.mime, file.origin, file.bytes) == (
+        "Film.MKV",
+        "mkv",
+        "video/x-matroska",
+        "user",
+        4,
+    )
+    assert raw["stored"] == {STORE_ID: {"copies": 1, "time": NOW}}
+    assert documents.file_spec(file, documents.inline_leaves(raw)).leaf_digests == hashlib.sha256(b"film").digest()
+
+
+def test_a_file_that_is_known_only_gets_a_line_in_stored(scene: Scene, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"film")
+    (first,) = scene.run(path)
+    before = dict(scene.files.raws[first.file_id])
+    scene.store.store_id = OTHER_STORE_ID
+    (again,) = scene.run(path)
+    assert (again.outcome, again.file_id) == (Outcome.KNOWN, first.file_id)
+    assert scene.files.raws[first.file_id] == before
+    assert scene.files.records == [RecordStored(first.file_id, OTHER_STORE_ID, copies=1, time=NOW)]
+
+
+def test_a_document_that_another_program_writes_meanwhile_is_not_overwritten(scene: Scene, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"film")
+    scene.files.before_put = lambda raw: scene.files.raws.update({raw["_id"]: {"name": "theirs"}})
+    (imported,) = scene.run(path)
+    assert imported.outcome is Outcome.KNOWN
+    assert scene.files.raws[imported.file_id] == {"name": "theirs"}
+    assert [record.store_id for record in scene.files.records] == [STORE_ID]
+
+
+def test_a_folder_means_all_files_in_it_in_order(scene: Scene, tmp_path: Path) -> None:
+    for name in ("b/2", "b/1", "a/c/3", "0"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    outcomes = scene.run(tmp_path)
+    assert [str(each.path.relative_to(tmp_path)) for each in outcomes] == ["0", "a/c/3", "b/1", "b/2"]
+    assert {each.outcome for each in outcomes} == {Outcome.IMPORTED}
+
+
+def test_one_that_fails_does_not_stop_the_others(scene: Scene, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(name.encode())
+    scene.store.fail["b"] = SourceChanged("b changed while it was imported")
+    outcomes = scene.run(tmp_path / "a", tmp_path / "b", tmp_path / "gone", tmp_path / "c")
+    assert [each.outcome for each in outcomes] == [Outcome.IMPORTED, Outcome.FAILED, Outcome.FAILED, Outcome.IMPORTED]
+    assert outcomes[1].reason == "b changed while it was imported"
+    assert outcomes[2].reason == f"{tmp_path / 'gone'} cannot be imported: No such file or directory"
+
+
+def test_a_database_that_does_not_answer_fails_the_file(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+
+    def refuse(raw: dict[str, Any]) -> None:
+        raise DatabaseUnavailable("CouchDB does not answer")
+
+    scene.files.before_put = refuse
+    (imported,) = scene.run(tmp_path / "a")
+    assert (imported.outcome, imported.reason) == (Outcome.FAILED, "CouchDB does not answer")
+
+
+def test_a_line_in_stored_that_cannot_be_written_fails_the_file(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    scene.run(tmp_path / "a")
+    scene.files.problem = Conflict("it changed too often")
+    (again,) = scene.run(tmp_path / "a")
+    assert (again.outcome, again.reason) == (Outcome.FAILED, "it changed too often")
+
+
+def test_empty_files_links_and_what_is_no_file_are_skipped_and_listed(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "1-empty").touch()
+    (tmp_path / "2-link").symlink_to("4-file")
+    os.mkfifo(tmp_path / "3-pipe")
+    (tmp_path / "4-file").write_bytes(b"x")
+    outcomes = scene.run(tmp_path)
+    assert [(each.path.name, each.outcome, each.reason) for each in outcomes] == [
+        ("1-empty", Outcome.SKIPPED, "it is empty"),
+        ("2-link", Outcome.SKIPPED, "it is a symbolic link"),
+        ("3-pipe", Outcome.SKIPPED, "it is not a file"),
+        ("4-file", Outcome.IMPORTED, ""),
+    ]
+    assert scene.store.copied == [tmp_path / "4-file"]
+
+
+def test_a_link_that_is_named_is_followed(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "film").write_bytes(b"x")
+    (tmp_path / "link.mkv").symlink_to("film")
+    (imported,) = scene.run(tmp_path / "link.mkv")
+    assert imported.outcome is Outcome.IMPORTED
+
+
+def test_a_filestore_is_not_imported_into_itself(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "store" / "files").mkdir(parents=True)
+    (tmp_path / "store" / "filestore.json").write_text("{}")
+    (tmp_path / "store" / "files" / "X").write_bytes(b"x")
+    (tmp_path / "z").write_bytes(b"z")
+    outcomes = scene.run(tmp_path)
+    assert [(each.path.name, each.outcome) for each in outcomes] == [
+        ("z", Outcome.IMPORTED),
+        ("store", Outcome.SKIPPED),
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_named(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "z").write_bytes(b"z")
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    outcomes = scene.run(tmp_path)
+    failed = [each for each in outcomes if each.outcome is Outcome.FAILED]
+    assert [each.reason for each in failed] == [f"{tmp_path / 'closed'} cannot be read: Permission denied"]
+    assert len(outcomes) == 2
+
+
+def test_a_cancel_ends_it_at_once(scene: Scene, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(Interrupted):
+        scene.run(tmp_path / "a", tmp_path / "b", cancelled=lambda: bool(scene.store.copied))
+    assert scene.store.copied == [tmp_path / "a"]
+
+
+def test_the_progress_names_the_file(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"xyz")
+    seen: list[tuple[Path, int, int]] = []
+    scene.run(tmp_path / "a", progress=lambda path, done, total: seen.append((path, done, total)))
+    assert seen == [(tmp_path / "a", 3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "ext", "mime"),
+    [
+        ("a.tar.gz", "gz", "application/x-tar"),
+        ("README", "", ""),
+        (".hidden", "", ""),
+        ("x.not an ext", "", ""),
+        ("x.jpeg", "jpeg", "image/jpeg"),
+        ("x.\N{LATIN SMALL LETTER U WITH DIAERESIS}", "", ""),
+    ],
+)
+def test_facts_are_told_by_the_name(name: str, ext: str, mime: str) -> None:
+    facts = jobs.facts(name)
+    assert (facts["name"], facts["ext"], facts["mime"]) == (name, ext, mime)
+
+
+def test_a_name_that_is_no_text_is_made_one() -> None:
+    facts = jobs.facts(os.fsdecode(b"f\xfflm.mkv"))
+    assert facts["name"] == "f\N{REPLACEMENT CHARACTER}lm.mkv"
+    assert facts["ext"] == "mkv"

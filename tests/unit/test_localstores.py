@@ -1,0 +1,167 @@
+"""The stores that this machine can use."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dmedia_transfer import documents, localstores, ports
+from dmedia_transfer.bindings import Bindings
+from dmedia_transfer.errors import AccessDenied, InvalidDocument, StoreMissing, Unknown
+from dmedia_transfer.filestore import FileStore, FileStores
+from dmedia_transfer.localstores import LocalStores
+from tests import factories
+
+LOCAL, CLOUD = factories.STORE_ID, factories.OTHER_STORE_ID
+
+
+def s3_store(**settings: Any) -> dict[str, Any]:
+    """The document of an S3 store."""
+    return {**documents.new_store(CLOUD, "s3", time=1.0, bucket="films", region="eu-1"), **settings}
+
+
+@pytest.fixture
+def bindings(tmp_path: Path) -> Bindings:
+    """A list with one FileStore."""
+    bindings = Bindings(tmp_path / "stores.json")
+    FileStore.create(tmp_path / "local", LOCAL)
+    bindings.add_filestore(LOCAL, tmp_path / "local")
+    return bindings
+
+
+def make(bindings: Bindings, plugins: Collection[str] = ()) -> LocalStores:
+    """The stores of a machine with this list."""
+    filestores = FileStores(bindings.filestores, floor_bytes=0)
+    return LocalStores(bindings=bindings, filestores=filestores, plugins=lambda: plugins)
+
+
+@pytest.fixture
+def stores(bindings: Bindings) -> LocalStores:
+    """The stores of a machine with one FileStore and no foreign backends."""
+    return make(bindings)
+
+
+def test_it_is_what_the_core_expects(stores: LocalStores) -> None:
+    expected: ports.Stores = stores
+    assert expected is stores
+
+
+def test_a_filestore_of_this_machine_needs_no_document(stores: LocalStores, tmp_path: Path) -> None:
+    spec = stores.spec(LOCAL)
+    assert (spec.plugin, spec.local, spec.cost) == ("filestore", True, 0)
+    assert FileStore.of(spec).root == tmp_path / "local"
+
+
+def test_a_filestore_that_is_not_mounted_is_missing(stores: LocalStores, tmp_path: Path) -> None:
+    (tmp_path / "local").rename(tmp_path / "away")
+    with pytest.raises(StoreMissing, match=LOCAL):
+        stores.spec(LOCAL)
+
+
+def test_a_filestore_of_another_machine_is_missing(stores: LocalStores) -> None:
+    stores.on_store(documents.new_store(CLOUD, "filestore", time=1.0, machine_id=factories.MACHINE_ID))
+    with pytest.raises(StoreMissing, match=f"another machine.*{factories.MACHINE_ID}"):
+        stores.spec(CLOUD)
+
+
+def test_no_document_can_take_the_place_of_a_filestore_of_this_machine(stores: LocalStores) -> None:
+    stores.on_store({**s3_store(), "_id": LOCAL})
+    assert stores.spec(LOCAL).plugin == "filestore"
+
+
+def test_an_s3_store_that_was_enabled_is_used_with_all_its_settings(bindings: Bindings, stores: LocalStores) -> None:
+    raw = s3_store(prefix="films/", use_ext=True, unknown="key")
+    bindings.enable(raw)
+    stores.on_store(raw)
+    spec = stores.spec(CLOUD)
+    assert (spec.plugin, spec.local, spec.cost) == ("s3", False, 100)
+    assert spec.settings == {
+        "bucket": "films",
+        "endpoint_url": "",
+        "region": "eu-1",
+        "prefix": "films/",
+        "use_ext": True,
+        "use_subdir": False,
+        "storage_class": "",
+    }
+
+
+def test_a_document_may_say_what_its_store_costs(bindings: Bindings, stores: LocalStores) -> None:
+    bindings.enable(s3_store())
+    stores.on_store(s3_store(cost=7))
+    assert stores.spec(CLOUD).cost == 7
+
+
+def test_a_store_that_was_not_enabled_or_has_changed_is_refused(bindings: Bindings, stores: LocalStores) -> None:
+    stores.on_store(s3_store())
+    with pytest.raises(AccessDenied, match="was not enabled"):
+        stores.spec(CLOUD)
+    bindings.enable(s3_store())
+    stores.spec(CLOUD)
+    stores.on_store(s3_store(bucket="others"))
+    with pytest.raises(AccessDenied, match="bucket from 'films' to 'others'"):
+        stores.spec(CLOUD)
+
+
+def test_a_store_without_a_document_is_unknown(stores: LocalStores) -> None:
+    with pytest.raises(Unknown, match=CLOUD):
+        stores.spec(CLOUD)
+    stores.on_store(s3_store())
+    stores.on_store_gone(CLOUD)
+    stores.on_store_gone(CLOUD)
+    with pytest.raises(Unknown, match=CLOUD):
+        stores.spec(CLOUD)
+
+
+def test_a_plugin_that_is_not_installed_is_named_with_its_document(stores: LocalStores) -> None:
+    stores.on_store(documents.new_store(CLOUD, "webdav", time=1.0))
+    with pytest.raises(Unknown, match=f"document {CLOUD}.*'webdav'.*dmedia_transfer.backends"):
+        stores.spec(CLOUD)
+
+
+def test_a_plugin_that_is_installed_gets_its_settings(bindings: Bindings) -> None:
+    raw = documents.new_store(CLOUD, "webdav", time=1.0, name="dav", server="https://dav.example.com")
+    stores = make(bindings, {"webdav"})
+    stores.on_store(raw)
+    with pytest.raises(AccessDenied):
+        stores.spec(CLOUD)
+    bindings.enable(raw)
+    spec = stores.spec(CLOUD)
+    assert (spec.plugin, spec.settings, spec.cost) == ("webdav", {"server": "https://dav.example.com"}, 100)
+
+
+def test_plugins_are_found_by_their_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        name = "webdav"
+
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points", lambda *, group: {"dmedia_transfer.backends": [Point]}[group]
+    )
+    assert localstores.registered_plugins() == {"webdav"}
+
+
+@pytest.mark.parametrize("bad", [{"bucket": ""}, {"plugin": 5}, {"copies": -1}])
+def test_a_document_that_cannot_be_believed_leaves_the_last_good_one(
+    bindings: Bindings, stores: LocalStores, bad: dict[str, Any]
+) -> None:
+    bindings.enable(s3_store())
+    stores.on_store(s3_store())
+    with pytest.raises(InvalidDocument, match=CLOUD):
+        stores.on_store(s3_store(**bad))
+    assert stores.spec(CLOUD).settings["bucket"] == "films"
+    assert stores.known() == [s3_store()]
+
+
+def test_local_files_are_looked_for_in_the_filestores(stores: LocalStores, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    store = FileStore.of(stores.destination("A" * 48, 10))
+    imported = store.import_file(source)
+    assert [spec.store_id for spec in stores.holding(imported.file_id)] == [LOCAL]
+    assert stores.path(imported.file_id) == str(store.path(imported.file_id))
+    assert stores.partial(imported.file_id) is None
+    store.partial("A" * 48, 10).close()
+    assert stores.partial("A" * 48) == stores.spec(LOCAL)
