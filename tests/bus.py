@@ -55,6 +55,18 @@ class PrivateBus:
         """The environment of a program that should find this bus."""
         return {**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.address}
 
+    def has_owner(self, name: str) -> bool:
+        """Whether somebody has this name.
+
+        Asked on a connection that no main loop has: another thread may run the default one, and libdbus aborts the
+        process when a connection is made here and dispatched there at once.
+        """
+        connection = dbus.bus.BusConnection(self.address)
+        try:
+            return bool(connection.name_has_owner(name))
+        finally:
+            connection.close()
+
     def connect(self) -> Any:
         """A new connection of dbus-python, joined to the default GLib context."""
         loop = dbus.mainloop.glib.DBusGMainLoop()

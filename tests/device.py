@@ -133,11 +133,7 @@ class Device:
     def _is_on_the_bus(self) -> bool:
         assert self._daemon is not None
         assert self._daemon.poll() is None, f"the daemon has ended:\n{self.log()[-4000:]}"
-        connection = self.bus.connect()
-        try:
-            return bool(connection.name_has_owner(BUS_NAME))
-        finally:
-            connection.close()
+        return self.bus.has_owner(BUS_NAME)
 
     def stop(self) -> int:
         """End the daemon as systemd does."""
