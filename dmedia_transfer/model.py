@@ -111,6 +111,16 @@ class Progress:
     eta_s: float | None = None  # seconds left, if that can be said
 
 
+def _after(
+    status: Status, reason: Reason | None, event: Event, new_reason: Reason | None
+) -> tuple[Status, Reason | None]:
+    """The status that follows, and its reason: only a suspension has one."""
+    after = advance(status, event)
+    if after is not Status.SUSPENDED:
+        return after, None
+    return after, new_reason if event is Event.SUSPEND else reason
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """One file, one direction, and where to or from; what the manager knows of it."""
@@ -135,10 +145,8 @@ class Transfer:
 
     def on(self, event: Event, reason: Reason | None = None) -> Self:
         """A copy after `event`; `reason` belongs to `suspend` and is dropped when the suspension ends."""
-        status = advance(self.status, event)
-        if status is not Status.SUSPENDED:
-            return replace(self, status=status, reason=None)
-        return replace(self, status=status, reason=reason if event is Event.SUSPEND else self.reason)
+        status, why = _after(self.status, self.reason, event, reason)
+        return replace(self, status=status, reason=why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,81 @@ class StoreSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)  # never a secret
     cost: int = 100  # cheaper sources are asked first: local disk 0, LAN 10, S3 100
     local: bool = False  # a FileStore of this machine
+
+
+class JobKind(StrEnum):
+    """What a long job does; a transfer is a job, too, but has a place of its own."""
+
+    IMPORT = "import"  # copy files and folders into FileStores of this machine
+    VERIFY = "verify"  # prove every file of a store anew
+
+
+class FileOutcome(StrEnum):
+    """What became of one file of a long job."""
+
+    IMPORTED = "imported"
+    KNOWN = "known"  # a file with this content was on this machine already
+    SKIPPED = "skipped"  # it is nothing that can be imported: empty, a link, no file
+    VERIFIED = "verified"
+    CORRUPT = "corrupt"  # what the store has is not the file; the documents say so from now on
+    MISSING = "missing"  # the documents said that it is in the store, and it is not; they say so no more
+    FOUND = "found"  # it is in the store and is right, and no document said so; now one does
+    FAILED = "failed"
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether a person should look at it."""
+        return self not in (FileOutcome.IMPORTED, FileOutcome.KNOWN, FileOutcome.VERIFIED)
+
+
+@dataclass(frozen=True, slots=True)
+class JobProblem:
+    """A file of a long job that a person should look at."""
+
+    outcome: FileOutcome  # skipped, corrupt, missing, found or failed
+    message: str  # one sentence for people
+    path: str = ""  # of an import; what in it is no text is shown as such
+    file_id: str = ""  # if it is known
+    store_id: str = ""  # if it is about one
+    leaves: tuple[int, ...] = ()  # that are corrupt, as far as it can be told which
+    time: float = 0.0  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class LongJob:
+    """An import or a verification; what the daemon knows of it."""
+
+    id: str  # 24 characters, as `random_id`
+    kind: JobKind
+    store_id: str = ""  # the store that is verified; the FileStore that is imported into, or empty: the emptiest
+    paths: tuple[str, ...] = ()  # of an import: files and folders, absolute
+    status: Status = Status.QUEUED
+    reason: Reason | None = None  # why it is suspended
+    progress: Progress = Progress()  # in bytes; the total grows until `listed`
+    files_done: int = 0
+    files_total: int = 0
+    listed: bool = False  # the totals are known
+    outcomes: Mapping[FileOutcome, int] = field(default_factory=dict)  # how many files each word is true of
+    failure: Failure | None = None  # the last error, also while it is tried again
+    attempts: int = 0  # failed ones in a row, with no file in between
+    requested_by: str = ""
+    time: float = 0.0  # Unix seconds, when it was asked for
+    started: float = 0.0  # Unix seconds, when a worker had it first; 0: not yet
+    ended: float = 0.0  # Unix seconds; 0: not yet
+
+    @property
+    def problem_count(self) -> int:
+        """How many files a person should look at."""
+        return sum(count for outcome, count in self.outcomes.items() if outcome.is_problem)
+
+    def evolve(self, **changes: Any) -> Self:
+        """A copy with these fields changed."""
+        return replace(self, **changes)
+
+    def on(self, event: Event, reason: Reason | None = None) -> Self:
+        """A copy after `event`; `reason` belongs to `suspend` and is dropped when the suspension ends."""
+        status, why = _after(self.status, self.reason, event, reason)
+        return replace(self, status=status, reason=why)
 
 
 # What the manager asks of a worker.

@@ -10,7 +10,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from dmedia_transfer.model import Edit, Entry, Failure, FileSpec, Job, PendingEdit, StoreSpec, Transfer, TransferKey
+from dmedia_transfer.model import (
+    Edit,
+    Entry,
+    Failure,
+    FileSpec,
+    Job,
+    JobProblem,
+    LongJob,
+    PendingEdit,
+    StoreSpec,
+    Transfer,
+    TransferKey,
+)
 from dmedia_transfer.states import Status
 
 Meter = Callable[[int], None]
@@ -457,4 +469,91 @@ class Control(Protocol):
         """Tell this listener from now on."""
 
     def unsubscribe(self, listener: Listener) -> None:
+        """Tell it no more."""
+
+
+class JobListener(Protocol):
+    """Who wants to know of the long jobs. Called on the manager's thread; must be quick and must not call back."""
+
+    def job_added(self, job: LongJob) -> None:
+        """There is a new job."""
+
+    def job_changed(self, before: LongJob, after: LongJob) -> None:
+        """Status, reason, error, totals or problems changed; progress alone does not count."""
+
+    def job_moved(self, job: LongJob) -> None:
+        """It is further than before."""
+
+    def job_removed(self, job: LongJob) -> None:
+        """The job has ended long ago, or somebody forgot it."""
+
+
+class JobControl(Protocol):
+    """What D-Bus, REST and the command line ask of the long jobs. On the manager's thread only; never blocks.
+
+    Statuses, reasons and what follows on what are those of transfers (`states`). Commands about one job say whether
+    they changed anything, and raise `Unknown` for a job that is not there. A job that ended is kept for a while: the
+    last ones can be looked at, also after a restart.
+    """
+
+    def import_files(self, paths: Sequence[str], *, store_id: str = "", requested_by: str = "") -> str:
+        """Import files, and folders with all that is in them. Durable when this returns, and started at once if it can.
+
+        Args:
+            paths: Absolute; they are read, never written to.
+            store_id: The FileStore to copy into; empty: for each file the one with the most room.
+            requested_by: Who asks, for people to read.
+
+        Returns:
+            The ID of the job.
+
+        Raises:
+            InvalidRequest: A path is not absolute, not there or not readable; the message names it.
+            Unknown: This machine has no such FileStore.
+            StoreMissing: It is not mounted, or this machine has none.
+        """
+
+    def verify(self, store_id: str, *, requested_by: str = "") -> str:
+        """Prove every file of a store anew: a FileStore of this machine, or one that it can reach.
+
+        Returns:
+            The ID of the job; that of the one that is under way, if one is for this store.
+
+        Raises:
+            Unknown, AccessDenied, StoreMissing: As `Stores.spec`.
+        """
+
+    def jobs(self) -> Mapping[str, LongJob]:
+        """All jobs by ID, the oldest first, also those that ended."""
+
+    def problems(self, job_id: str, *, offset: int = 0, limit: int = 100) -> Sequence[JobProblem]:
+        """What a person should look at, in the order in which it was found."""
+
+    def pause(self, job_id: str) -> bool:
+        """A person wants it paused; within a second it is."""
+
+    def resume(self, job_id: str) -> bool:
+        """A person wants it to go on."""
+
+    def cancel(self, job_id: str) -> bool:
+        """A person does not want it any more. What was imported stays, what was found stays in the documents."""
+
+    def retry(self, job_id: str) -> bool:
+        """A person wants a failed one to go on."""
+
+    def forget(self, job_id: str) -> bool:
+        """A person does not want to see one that has ended any more; False for one that has not."""
+
+    def heal(self, file_id: str) -> TransferKey:
+        """Bring a corrupt or missing file to this machine again, out of what is good of the corrupt copy and the rest
+        from other stores; the download has the priority "high".
+
+        Returns:
+            The download.
+        """
+
+    def subscribe(self, listener: JobListener) -> None:
+        """Tell this listener from now on."""
+
+    def unsubscribe(self, listener: JobListener) -> None:
         """Tell it no more."""

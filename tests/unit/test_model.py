@@ -118,3 +118,17 @@ def test_a_job_crosses_a_pipe_and_does_not_print_its_digests() -> None:
     run = model.Run(7, model.Download(DOWNLOAD, file, store, (store,), connections=4, stall_s=60.0))
     assert pickle.loads(pickle.dumps(run)) == run
     assert "dddd" not in repr(run)
+
+
+def test_what_somebody_should_look_at_is_counted() -> None:
+    words = {outcome: number for number, outcome in enumerate(model.FileOutcome, start=1)}
+    good = {model.FileOutcome.IMPORTED, model.FileOutcome.KNOWN, model.FileOutcome.VERIFIED}
+    job = model.LongJob("J", model.JobKind.VERIFY, outcomes=words)
+    assert job.problem_count == sum(number for outcome, number in words.items() if outcome not in good)
+
+
+def test_a_long_job_obeys_the_table_of_transfers() -> None:
+    job = model.LongJob("J", model.JobKind.IMPORT).on(Event.START).on(Event.SUSPEND, Reason.DISK_FULL)
+    assert (job.status, job.reason) == (Status.SUSPENDED, Reason.DISK_FULL)
+    job = job.on(Event.CLEAR)
+    assert (job.status, job.reason) == (Status.QUEUED, None)
