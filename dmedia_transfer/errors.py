@@ -11,6 +11,7 @@
      │   ├─ ConnectionLost      cut, refused, reset, timed out
      │   ├─ Stalled             no byte for too long
      │   ├─ ServerBusy          SlowDown, 429, 5xx; may say when to come back
+     │   ├─ LeafMissing         a peer has the file, but not this leaf of it yet
      │   ├─ CredentialsExpired  loaded again, then tried again
      │   ├─ DatabaseUnavailable CouchDB does not answer, or not sensibly
      │   └─ WorkerLost          the worker process died
@@ -137,6 +138,21 @@ class Stalled(ConnectionLost):
 
 class ServerBusy(Transient):
     """The server asks for patience (SlowDown, 429) or failed (5xx)."""
+
+
+class LeafMissing(Transient):
+    """A store has a part of the file, but not this leaf yet: other leaves can be had from it, and later this one."""
+
+    def __init__(self, file_id: str, leaf: int, store_id: str, there: frozenset[int] = frozenset()) -> None:
+        super().__init__("")
+        self.args = (file_id, leaf, store_id, there)  # what it is made from again, beyond a pipe
+        self.file_id = file_id
+        self.leaf = leaf
+        self.store_id = store_id
+        self.there = there  # leaves that it has; maybe not all of them are named
+
+    def __str__(self) -> str:
+        return f"leaf {self.leaf} of file {self.file_id} is not in store {self.store_id} yet"
 
 
 class CredentialsExpired(Transient):

@@ -92,8 +92,8 @@ class Failure:
                 transient=error.transient,
                 reason=Reason(error.reason) if error.reason else None,
                 retry_after_s=error.retry_after_s,
-                store_id=error.store_id if isinstance(error, errors.CorruptLeaf) else store_id,
-                leaf=error.leaf if isinstance(error, errors.CorruptLeaf) else None,
+                store_id=error.store_id if isinstance(error, errors.CorruptLeaf | errors.LeafMissing) else store_id,
+                leaf=error.leaf if isinstance(error, errors.CorruptLeaf | errors.LeafMissing) else None,
             )
         return cls(kind=type(error).__name__, message=f"{type(error).__name__}: {error}", store_id=store_id)
 

@@ -97,6 +97,7 @@ class Backend(Protocol):
 
         Raises:
             ObjectMissing: There is no such object.
+            LeafMissing: A peer has a part of it, but not these bytes yet; ask for other leaves.
             SizeDisputed: The object ends before `into` is full.
             ConnectionLost: The connection ended or stalled; `into` is undefined.
         """

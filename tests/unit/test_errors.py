@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmedia_transfer import errors
-from dmedia_transfer.errors import CorruptLeaf, InvalidDocument, TransferError, Transient, Waiting, shown
+from dmedia_transfer.errors import CorruptLeaf, InvalidDocument, LeafMissing, TransferError, Transient, Waiting, shown
 from dmedia_transfer.model import Failure
 from dmedia_transfer.states import Reason
 
@@ -22,6 +22,8 @@ def made(kind: type[TransferError]) -> TransferError:
         return kind("M" * 24, "queue", "is missing")
     if issubclass(kind, CorruptLeaf):
         return kind("A" * 48, 3, "S" * 24, "from 127.0.0.1")
+    if issubclass(kind, LeafMissing):
+        return kind("A" * 48, 3, "S" * 24, frozenset({0, 7}))
     if issubclass(kind, Transient):
         return kind("the line was cut", retry_after_s=2.5)
     return kind("something was done to something")
@@ -78,8 +80,12 @@ def test_a_bad_document_is_named_with_its_key() -> None:
     assert str(InvalidDocument("M", "", "is missing")) == "document 'M': is missing"
 
 
-def test_a_corrupt_leaf_names_file_leaf_and_store() -> None:
-    text = str(CorruptLeaf("F" * 48, 7, "S" * 24))
+@pytest.mark.parametrize("kind", [CorruptLeaf, LeafMissing])
+def test_an_error_of_a_leaf_names_file_leaf_and_store(kind: type[CorruptLeaf | LeafMissing]) -> None:
+    error = kind("F" * 48, 7, "S" * 24)
+    text = str(error)
+    assert Failure.of(error).leaf == 7
+    assert Failure.of(error).store_id == "S" * 24
     assert "leaf 7" in text
     assert "F" * 48 in text
     assert "S" * 24 in text
