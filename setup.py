@@ -1,6 +1,22 @@
 """Packaging of dmedia_transfer: metadata, the console script, and the files for D-Bus and systemd."""
 
+import os
+import shutil
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+INTERFACES = "data/dbus-1/interfaces/org.dmedia.Transfer1.xml"
+
+
+class BuildWithInterfaces(build_py):
+    """The service reads the D-Bus interfaces that are installed for other programs: the package gets a copy."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            shutil.copy(INTERFACES, os.path.join(self.build_lib, "dmedia_transfer/bus"))
+
 
 setup(
     name="dmedia-transfer",
@@ -9,6 +25,7 @@ setup(
     long_description=open("README.md", encoding="utf-8").read(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    cmdclass={"build_py": BuildWithInterfaces},
     python_requires=">=3.11",
     packages=find_packages(include=["dmedia_transfer", "dmedia_transfer.*"]),
     package_data={"dmedia_transfer": ["py.typed"], "dmedia_transfer.bus": ["*.xml"]},
@@ -49,7 +66,7 @@ setup(
     },
     entry_points={"console_scripts": ["dmedia-transfer=dmedia_transfer.cli:main"]},
     data_files=[
-        ("share/dbus-1/interfaces", ["data/dbus-1/interfaces/org.dmedia.Transfer1.xml"]),
+        ("share/dbus-1/interfaces", [INTERFACES]),
         ("share/dbus-1/services", ["data/dbus-1/services/org.dmedia.Transfer1.service"]),
         ("share/systemd/user", ["systemd/user/dmedia-transfer.service"]),
     ],

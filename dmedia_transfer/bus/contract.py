@@ -1,7 +1,7 @@
 """The interface definitions, read from the XML: what exists, with which signatures, and how it is introspected.
 
-`org.dmedia.Transfer1.xml` is the file that is installed for other programs (here a link to it; a built package has a
-copy). Marshalling and introspection both come from it, so the service cannot differ from what it says.
+`org.dmedia.Transfer1.xml` is the file that is installed for other programs. Marshalling and introspection both come
+from it, so the service cannot differ from what it says.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree  # only our own files are parsed
 from xml.sax.saxutils import quoteattr
 
-_FILES: Final = ("org.dmedia.Transfer1.xml", "standard.xml")
+_HERE: Final = Path(__file__).parent
+# A built package has a copy; a checkout has the one file, and no link to it, which a copy of the checkout may lose.
+_PACKAGED: Final = _HERE / "org.dmedia.Transfer1.xml"
+_CONTRACT: Final = _HERE.parents[1] / "data" / "dbus-1" / "interfaces" / _PACKAGED.name
 _EMITS: Final = "org.freedesktop.DBus.Property.EmitsChangedSignal"
 _DOCTYPE: Final = (
     '<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"\n'
@@ -53,8 +56,8 @@ class Interface:
 def interfaces() -> Mapping[str, Interface]:
     """All interfaces, by name."""
     found: dict[str, Interface] = {}
-    for file in _FILES:
-        text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
+    for file in (_PACKAGED if _PACKAGED.exists() else _CONTRACT, _HERE / "standard.xml"):
+        text = file.read_text(encoding="utf-8")
         for element in ElementTree.fromstring(text).iter("interface"):  # noqa: S314
             interface = _interface(element)
             found[interface.name] = interface
