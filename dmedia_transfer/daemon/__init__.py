@@ -95,7 +95,7 @@ class Daemon:
         self._server = DocumentServer(config)
         self._machine: Mapping[str, Any] | None = None  # the newest good revision
         self._started = False
-        self._fatal: TransferError | None = None  # what ended the main loop
+        self._fatal: Exception | None = None  # what ended the main loop
         self._followed = False  # the database has answered once
 
     def start(self) -> None:
@@ -177,6 +177,7 @@ class Daemon:
 
         Raises:
             TransferError: It cannot go on; the message says why.
+            Exception: A fault of ours on the way to the bus.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, self._quit)
@@ -241,7 +242,7 @@ class Daemon:
         try:
             self._manager.start(machine)
             self._bus.publish()
-        except TransferError as error:
+        except Exception as error:  # a daemon that nobody can reach is of no use: it ends, and systemd starts it again
             self._fatal = error
             self._loop.quit()
             return
