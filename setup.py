@@ -69,5 +69,9 @@ setup(
         ("share/dbus-1/interfaces", [INTERFACES]),
         ("share/dbus-1/services", ["data/dbus-1/services/org.dmedia.Transfer1.service"]),
         ("share/systemd/user", ["systemd/user/dmedia-transfer.service"]),
+        (
+            "share/systemd/user/dmedia-transfer.service.d",
+            ["systemd/user/dmedia-transfer.service.d/50-namespaces.conf"],
+        ),
     ],
 )

@@ -46,10 +46,14 @@ class Bindings:
     def __init__(self, path: Path, *, allowed_http_hosts: Sequence[str] = ()) -> None:
         """`allowed_http_hosts` may be reached without TLS, besides this machine itself."""
         self._path = path
-        self._allowed_http_hosts = frozenset(host.lower() for host in allowed_http_hosts)
+        self.allow_http(allowed_http_hosts)
         self._lock = threading.Lock()
         self._list = _List()
         self._read_as: tuple[int, int, int] | None = None
+
+    def allow_http(self, hosts: Sequence[str]) -> None:
+        """From now on these hosts may be reached without TLS, besides this machine itself."""
+        self._allowed_http_hosts = frozenset(host.lower() for host in hosts)
 
     def filestores(self) -> dict[str, Path]:
         """Where each FileStore of this machine is, whether or not it is there now, by its ID.

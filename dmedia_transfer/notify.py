@@ -1,4 +1,4 @@
-"""What systemd is told of the daemon's life: ready, stopping, and a line of status.
+"""What systemd is told of the daemon's life: ready, reloading, alive, stopping, and a line of status.
 
 The protocol is one datagram to the socket that `$NOTIFY_SOCKET` names (sd_notify(3)). Without that variable nobody
 wants to know, and nothing is sent.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +17,26 @@ log = logging.getLogger(__name__)
 def ready(status: str = "") -> bool:
     """The bus name is ours and requests are answered. Returns whether somebody was told."""
     return _send("READY=1", *_status(status))
+
+
+def reloading() -> bool:
+    """The configuration is being read anew; `ready` says that this is done. Returns whether somebody was told."""
+    return _send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def alive() -> bool:
+    """The main loop has not stopped. Returns whether somebody was told."""
+    return _send("WATCHDOG=1")
+
+
+def watchdog_s() -> float | None:
+    """Seconds without `alive` after which systemd takes this process for dead; None if it does not look."""
+    try:
+        within_us = int(os.environ["WATCHDOG_USEC"])
+        meant = int(os.environ.get("WATCHDOG_PID") or os.getpid())
+    except (KeyError, ValueError):
+        return None
+    return within_us / 1e6 if within_us > 0 and meant == os.getpid() else None
 
 
 def stopping(status: str = "") -> bool:

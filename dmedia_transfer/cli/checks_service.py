@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dmedia_transfer import __version__, busnames
+from dmedia_transfer.cli import sandbox
 from dmedia_transfer.cli.findings import Finding, Verdict
 
 if TYPE_CHECKING:
     from dmedia_transfer.cli.device import Device
 
 UNIT: Final = "dmedia-transfer.service"
+SANDBOX: Final = "50-namespaces.conf"  # the part of the unit that needs user namespaces
 BUS_TIMEOUT_MS: Final = 5000
 SYSTEMCTL_TIMEOUT_S: Final = 10
 
@@ -118,4 +120,23 @@ def systemd(device: Device) -> Iterator[Finding]:
             Verdict.NOTE,
             f"{UNIT} does not start with the session ({state})",
             f"`systemctl --user enable --now {UNIT}`",
+        )
+    yield from _sandbox()
+
+
+def _sandbox() -> Iterator[Finding]:
+    said = subprocess.run(
+        ["systemctl", "--user", "show", "--property", "PrivateUsers", "--value", UNIT],
+        capture_output=True,
+        text=True,
+        timeout=SYSTEMCTL_TIMEOUT_S,
+        check=False,
+    )
+    if said.stdout.strip() == "yes" and not sandbox.user_namespaces():
+        yield Finding(
+            "systemd",
+            Verdict.WRONG,
+            "the unit wants a user namespace, and this system lets no user have one: the service cannot start",
+            f"mkdir -p ~/.config/systemd/user/{UNIT}.d && ln -s /dev/null ~/.config/systemd/user/{UNIT}.d/{SANDBOX} && "
+            "systemctl --user daemon-reload",
         )

@@ -52,6 +52,14 @@ class Device:
     @cached_property
     def config(self) -> configuration.Config:
         """The configuration."""
+        return self.read_config()
+
+    def read_config(self) -> configuration.Config:
+        """The configuration as it is now in its file.
+
+        Raises:
+            InvalidConfig: Naming the file or variable, the key and what is wrong with it.
+        """
         return configuration.load(self.config_path)
 
     @cached_property

@@ -30,7 +30,7 @@ def daemon_command(device: Device) -> int:
     from dmedia_transfer import daemon
 
     _log(device.config.log_level)
-    return daemon.run(device.config)
+    return daemon.run(device.config, reread=device.read_config)
 
 
 @command("doctor", "Say what is wrong and what to do.")

@@ -15,6 +15,7 @@ import fcntl
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -27,6 +28,7 @@ import dbus.mainloop.glib
 from gi.repository import Gio, GLib
 
 from dmedia_transfer import backends, documents, notify
+from dmedia_transfer import config as configuration
 from dmedia_transfer.bindings import FILE_NAME as STORES_FILE
 from dmedia_transfer.bindings import Bindings
 from dmedia_transfer.bus import mainloop
@@ -38,13 +40,15 @@ from dmedia_transfer.couch.library import CouchLibrary
 from dmedia_transfer.couch.machinememory import MachineMemory
 from dmedia_transfer.couch.replication import Replication, targets_of
 from dmedia_transfer.couch.servers import DocumentServer
+from dmedia_transfer.daemon import settings
+from dmedia_transfer.daemon.reloading import Reloading
+from dmedia_transfer.daemon.watchdog import Watchdog
 from dmedia_transfer.errors import ConnectionLost, InvalidConfig, InvalidDocument, TransferError
 from dmedia_transfer.filestore import FileStores
 from dmedia_transfer.identity import machine_id
 from dmedia_transfer.journal import Journal
-from dmedia_transfer.limiter import Timetable, parse_rate
 from dmedia_transfer.localstores import LocalStores
-from dmedia_transfer.manager import Settings, TransferManager
+from dmedia_transfer.manager import TransferManager
 from dmedia_transfer.manager.telling import Telling
 from dmedia_transfer.manager.wanted import generation
 from dmedia_transfer.model import Ended, Logged, Moved, Report
@@ -61,15 +65,15 @@ class AlreadyRunning(TransferError):
     """Another daemon has this state folder."""
 
 
-def run(config: Config) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code.
+def run(config: Config, *, reread: Callable[[], Config] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code. `reread` reads the configuration anew, for a SIGHUP.
 
     Raises:
         TransferError: It cannot start; the message says why.
     """
     _keep_memory_small()
     with _only_one(config.state_dir):
-        daemon = Daemon(config)
+        daemon = Daemon(config, reread=reread)
         try:
             daemon.start()
             daemon.loop()
@@ -81,8 +85,10 @@ def run(config: Config) -> int:
 class Daemon:
     """All parts of the daemon, joined."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, reread: Callable[[], Config] | None = None) -> None:
         self._config = config
+        self._reloading = Reloading(config, read=reread or configuration.load, problem=self._problem)
+        self._watchdog = Watchdog(mainloop.call_later, within_s=notify.watchdog_s())
         self._machine_id = machine_id(config.state_dir)
         self._loop = GLib.MainLoop()
         self._cleanup = contextlib.ExitStack()
@@ -150,7 +156,7 @@ class Daemon:
             outbox=self._journal.outbox,
             ledger=self._journal.ledger,
             call_later=mainloop.call_later,
-            settings=settings_of(self._config),
+            settings=settings.of(self._config),
         )
         self._telling = Telling(
             self._manager,
@@ -170,6 +176,13 @@ class Daemon:
         self._library.load(self._last_seen())
         self._library.start()
         self._cleanup.callback(self._library.stop)
+        settings.live(
+            self._reloading,
+            manager=self._manager,
+            pool=self._pool,
+            filestores=self._filestores,
+            bindings=self._bindings,
+        )
         self._give_up_waiting = mainloop.call_later(DATABASE_GRACE_S, self._start_without_database)
 
     def loop(self) -> None:
@@ -181,6 +194,9 @@ class Daemon:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, self._quit)
+        # From a terminal it means that the terminal is gone; else that somebody wants the configuration read.
+        on_terminal = sys.stdin is not None and sys.stdin.isatty()
+        GLib.unix_signal_add(GLib.PRIORITY_HIGH, signal.SIGHUP, self._quit if on_terminal else self._reload)
         self._loop.run()
         if self._fatal is not None:
             raise self._fatal
@@ -188,6 +204,7 @@ class Daemon:
     def stop(self) -> None:
         """Suspend what moves, and end everything, within two seconds."""
         notify.stopping()
+        self._watchdog.stop()
         if self._started:
             self._manager.shutdown()
             self._telling.close()
@@ -248,6 +265,14 @@ class Daemon:
             return
         log.info("machine %s (%s) is ready", self._machine_id, self._config.hostname)
         notify.ready()
+        self._watchdog.start()
+
+    def _reload(self) -> bool:
+        if self._started:
+            notify.reloading()
+            self._reloading.reload()
+            notify.ready()
+        return bool(GLib.SOURCE_CONTINUE)
 
     # Documents.
 
@@ -312,25 +337,6 @@ class Daemon:
 
     def _problem(self, source: str, problem: str | None) -> None:
         self._manager.set_problem(source, problem)
-
-
-def settings_of(config: Config) -> Settings:
-    """What of the configuration the manager goes by.
-
-    Raises:
-        InvalidConfig: A limit or the timetable cannot be understood.
-    """
-    return Settings(
-        max_transfers=config.max_transfers,
-        max_transfers_per_store=config.max_transfers_per_store,
-        connections=config.connections,
-        stall_s=config.stall_s,
-        pause_grace_s=config.pause_grace_s,
-        expire_s=config.expire_days * 24 * 3600,
-        download_bps=parse_rate(config.download_limit, setting="download_limit"),
-        upload_bps=parse_rate(config.upload_limit, setting="upload_limit"),
-        timetable=Timetable.parse(config.timetable),
-    )
 
 
 def _call_soon(callback: Callable[..., object], *arguments: object) -> None:

@@ -26,6 +26,11 @@ class FileStores:
         self._floor_bytes = floor_bytes
         self._floor_percent = floor_percent
 
+    def keep_free(self, *, floor_bytes: int, floor_percent: float) -> None:
+        """From now on so much stays free in each: `floor_bytes`, or `floor_percent` of its disk if that is less."""
+        self._floor_bytes = floor_bytes
+        self._floor_percent = floor_percent
+
     def all(self) -> list[FileStore]:
         """All of them, also those that are not there now."""
         return [self._at(store_id, root) for store_id, root in self._paths().items()]

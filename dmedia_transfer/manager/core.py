@@ -325,6 +325,13 @@ class TransferManager:
         self._apply_limits()
         self._board.tell_summary()
 
+    def configure(self, **changes: Any) -> None:
+        """From now on these of `Settings` are other ones; the rest stays as it is, also what `set_limits` has set."""
+        self._starting.change(replace(self._starting.settings, **changes))
+        self._sweeping.expire_s = self._starting.settings.expire_s
+        self._apply_limits()
+        self._board.tell_summary()
+
     def transfers(self) -> Mapping[TransferKey, Transfer]:
         """See `ports.Control.transfers`."""
         return self._board.transfers

@@ -56,7 +56,7 @@ class Sweeping:
         self._ledger = ledger
         self._call_later = call_later
         self._wall = wall
-        self._expire_s = expire_s
+        self.expire_s = expire_s
         self._todo: deque[Discard] = deque()
         self._failed: Counter[TransferKey] = Counter()  # discards in a row
         self._stopped = False
@@ -67,7 +67,7 @@ class Sweeping:
         if self._timer is not None:
             self._timer()
         self._timer = self._call_later(DAY_S, self._again)
-        before = self._wall() - self._expire_s
+        before = self._wall() - self.expire_s
         self._todo = deque([*self._uploads(before), *self._partials(before)])
         self.proceed()
 

@@ -21,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing import connection
 from typing import Any, Final
 
@@ -138,6 +139,13 @@ class WorkerPool:
             for _ in range(count - len(self._idle)):
                 if (worker := self._start()) is not None:
                     self._idle.append(worker)
+
+    def change(self, *, idle_s: float, log_level: str) -> None:
+        """From now on idle workers leave after `idle_s` seconds, and those that are started log at `log_level`."""
+        with self._lock:
+            self._idle_s = idle_s
+            self._settings = replace(self._settings, log_level=log_level)
+            self._wake()
 
     @property
     def pids(self) -> list[int]:

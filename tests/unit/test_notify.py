@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,9 +30,18 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 def test_systemd_is_told_of_ready_stopping_and_status(systemd: socket.socket) -> None:
     assert notify.ready()
     assert notify.status("2 active\n 3 waiting")
+    assert notify.alive()
     assert notify.stopping("bye")
-    said = [systemd.recv(1000) for _ in range(3)]
-    assert said == [b"READY=1", b"STATUS=2 active 3 waiting", b"STOPPING=1\nSTATUS=bye"]
+    said = [systemd.recv(1000) for _ in range(4)]
+    assert said == [b"READY=1", b"STATUS=2 active 3 waiting", b"WATCHDOG=1", b"STOPPING=1\nSTATUS=bye"]
+
+
+def test_a_reload_is_told_with_the_time_of_the_monotonic_clock(systemd: socket.socket) -> None:
+    before_us = time.monotonic_ns() // 1000
+    assert notify.reloading()
+    match = re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=(\d+)", systemd.recv(1000))
+    assert match
+    assert before_us <= int(match[1]) <= time.monotonic_ns() // 1000
 
 
 def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from dmedia_transfer.cli.app import root
 from dmedia_transfer.config import Config
+from dmedia_transfer.daemon import settings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -97,3 +98,8 @@ def test_every_link_leads_somewhere() -> None:
 def test_the_examples_of_configuration_are_toml() -> None:
     for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL):
         tomllib.loads(block)
+
+
+def test_readme_names_the_settings_that_a_reload_puts_in_force() -> None:
+    told = section("Configuration").partition("In force at once are then")[2].partition(";")[0]
+    assert set(re.findall(r"`(\w+)`", told)) == settings.LIVE
