@@ -15,13 +15,14 @@ APT_TEST := $(APT_DEMO) systemd
 # Any Node from 18 on will do for PouchDB, which the built-in server is tested against.
 APT_TEST += $(shell command -v node >/dev/null && command -v npm >/dev/null || echo nodejs npm)
 
-.PHONY: help demo test lint format unit bench soak clean
+.PHONY: help demo test lint format unit docs bench soak clean
 
 help:
 	@echo "make demo    import, upload, drop and download a file, on loopback (FILE=path for one of yours)"
 	@echo "make test    everything that CI checks"
 	@echo "make lint    formatting, lint, types, import contracts"
 	@echo "make format  mend formatting and what lint can mend"
+	@echo "make docs    the pages that are made from the code"
 	@echo "make bench   measure, beside other tools"
 	@echo "make soak    the random tests, for longer"
 
@@ -79,6 +80,9 @@ test: lint $(POUCHDB)
 
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/unit
+
+docs: $(VENV)/.test
+	$(BIN)/python docs/make_dbus.py
 
 soak: $(VENV)/.test $(POUCHDB)
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest --timeout 3600 tests
