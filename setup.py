@@ -35,6 +35,7 @@ setup(
         "click>=8.1",  # the command line
         "cryptography>=42",  # peers: this machine's key and certificate
         "dbus-python>=1.3",  # D-Bus; Debian: python3-dbus
+        "ifaddr>=0.2",  # the addresses of this machine's network interfaces, for peers
         "platformdirs>=4.2",  # where configuration and state live
         "pycouchdb>=1.16",  # documents
         "pydantic>=2.8",  # validation of documents and configuration

@@ -81,9 +81,29 @@ class PeerSettings(BaseModel):
     enabled: bool = Field(False, description="whether peers are served at all; off until somebody wants it")
     host: str = Field("", description="the address to listen on; empty: all, IPv6 and IPv4")
     port: int = Field(5987, ge=0, le=65535, description="a fixed one, so that a firewall can let it in; 0: any")
+    addresses: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="`host:port` at which others reach this machine besides the addresses of its interfaces, through a "
+        "forwarded port for example; in the environment with commas between them",
+    )
+    off_lan: bool = Field(True, description="whether other machines are spoken to beyond the networks we are on")
     upload_expire_s: float = Field(
         24 * 3600.0, ge=60, description="seconds after which an upload that a peer does not go on with is removed"
     )
+
+    @field_validator("addresses", mode="before")
+    @classmethod
+    def _with_commas(cls, value: object) -> object:
+        return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+
+    @field_validator("addresses")
+    @classmethod
+    def _hosts_and_ports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            host, _, port = each.rpartition(":")
+            if not host or not (port.isdecimal() and port.isascii() and 1 <= int(port[:6]) <= 65535):
+                raise ValueError(f"should be host:port, as 192.0.2.7:5987 or [2001:db8::7]:5987, not {shown(each)}")
+        return value
 
     @field_validator("port", "upload_expire_s", mode="before")
     @classmethod

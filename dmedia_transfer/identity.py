@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "machine-id"
 _OF_THE_SYSTEM: Final = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
-_OF_THE_OTHER: Final = ("journal.sqlite*", "stores.json")  # unfinished work and FileStores of the device copied from
+_OF_THE_OTHER: Final = ("journal.sqlite*", "stores.json", "peer")  # unfinished work, FileStores and key of that device
 
 
 def device_mark() -> str:

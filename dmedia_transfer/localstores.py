@@ -15,8 +15,9 @@ from dmedia_transfer.model import StoreSpec
 PLUGIN_GROUP: Final = "dmedia_transfer.backends"
 FILESTORE: Final = "filestore"
 S3: Final = "s3"
+PEER: Final = "peer"
 DEFAULT_COST: Final = 100
-COSTS: Final[Mapping[str, int]] = {FILESTORE: 0, "peer": 10, S3: DEFAULT_COST}
+COSTS: Final[Mapping[str, int]] = {FILESTORE: 0, PEER: 10, S3: DEFAULT_COST}
 
 _OF_ALL_STORES: Final = frozenset(
     {"_id", "_rev", "_attachments", "type", "time", "ver", "plugin", "name", "copies", "cost"}
@@ -52,6 +53,13 @@ class FileStores(Protocol):
     def destination(self, file_id: str, file_bytes: int) -> StoreSpec: ...
 
 
+class Peers(Protocol):
+    """What is asked of the other machines of the library."""
+
+    def settings(self, machine_id: str) -> Mapping[str, Any]:
+        """What the backend of peers has to know of a machine. Raises StoreMissing, which says why it cannot be used."""
+
+
 def registered_plugins() -> frozenset[str]:
     """The names of backends that are installed on this machine."""
     return frozenset(point.name for point in importlib.metadata.entry_points(group=PLUGIN_GROUP))
@@ -66,11 +74,23 @@ class LocalStores:
         bindings: Bindings,
         filestores: FileStores,
         plugins: Callable[[], Collection[str]] = registered_plugins,
+        peers: Peers | None = None,
+        machine_id: str = "",
     ) -> None:
-        """`plugins` names the backends of third parties; it is asked once, when it first matters."""
+        """Nothing is read yet.
+
+        Args:
+            bindings: The list of stores.
+            filestores: The FileStores of this machine.
+            plugins: Names the backends of third parties; it is asked once, when it first matters.
+            peers: The other machines; None where none is spoken to. Asked on the thread that asks for a `spec`.
+            machine_id: Which machine this is.
+        """
         self._bindings = bindings
         self._filestores = filestores
         self._ask_plugins = plugins
+        self._peers = peers
+        self._machine_id = machine_id
         self._plugins: Collection[str] | None = None
         self._lock = threading.Lock()
         self._documents: dict[str, Mapping[str, Any]] = {}
@@ -115,18 +135,18 @@ class LocalStores:
         Raises:
             Unknown: There is no document for it, or its plugin is not known.
             AccessDenied: It was not enabled on this machine, or changed since.
-            StoreMissing: A FileStore that is not mounted, or is on another machine.
+            StoreMissing: A FileStore that is not mounted, or is on a machine that cannot be spoken to.
         """
         if store_id in self._bindings.filestores():
             return self._filestores.spec(store_id)
         raw = self.document(store_id)
         store = documents.read_store(raw)
         if store.plugin == FILESTORE:
-            raise StoreMissing(f"store {store_id} is a FileStore of another machine ({store.machine_id or 'unknown'})")
+            # Trust in its machine is what enables it: whoever is in the library may be spoken to.
+            return StoreSpec(store_id, PEER, self._of_peer(store), cost=_cost(store, PEER))
         settings = self._settings(store, raw)
         self._bindings.check_enabled(raw)
-        cost = COSTS.get(store.plugin, DEFAULT_COST) if store.cost is None else store.cost
-        return StoreSpec(store_id, store.plugin, settings, cost=cost)
+        return StoreSpec(store_id, store.plugin, settings, cost=_cost(store, store.plugin))
 
     def holding(self, file_id: str) -> list[StoreSpec]:
         """The local FileStores that have the file, complete."""
@@ -153,6 +173,22 @@ class LocalStores:
         """
         return self._filestores.destination(file_id, file_bytes)
 
+    def _of_peer(self, store: documents.StoreDocument) -> Mapping[str, Any]:
+        if not store.machine_id:
+            raise StoreMissing(f"store {store.id} is a FileStore, and its document names no machine that has it")
+        if store.machine_id == self._machine_id:
+            raise StoreMissing(
+                f"store {store.id} is a FileStore of this machine, which does not know its folder: "
+                "`dmedia-transfer stores add-filestore FOLDER` tells it"
+            )
+        where = f"store {store.id} is a FileStore of another machine"
+        if self._peers is None:
+            raise StoreMissing(f"{where} ({store.machine_id}), and `peer.enabled` is false here")
+        try:
+            return self._peers.settings(store.machine_id)
+        except StoreMissing as error:
+            raise StoreMissing(f"{where}: {error}") from None
+
     def _settings(self, store: documents.StoreDocument, raw: Mapping[str, Any]) -> Mapping[str, Any]:
         if store.plugin == S3:
             return documents.read_s3_settings(raw).model_dump()
@@ -164,3 +200,7 @@ class LocalStores:
                 f"package that registers it in the entry-point group {PLUGIN_GROUP!r} has to be installed"
             )
         return {key: value for key, value in raw.items() if key not in _OF_ALL_STORES}
+
+
+def _cost(store: documents.StoreDocument, plugin: str) -> int:
+    return COSTS.get(plugin, DEFAULT_COST) if store.cost is None else store.cost

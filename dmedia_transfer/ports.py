@@ -315,7 +315,7 @@ class Stores(Protocol):
         Raises:
             Unknown: There is no document for it, or its plugin is not known.
             AccessDenied: It was not enabled on this machine, or changed since.
-            StoreMissing: A FileStore that is not mounted, or is on another machine.
+            StoreMissing: A FileStore that is not mounted, or is on a machine that cannot be spoken to.
         """
 
     def holding(self, file_id: str) -> list[StoreSpec]:

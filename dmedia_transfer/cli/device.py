@@ -25,6 +25,7 @@ from dmedia_transfer.model import Failure
 if TYPE_CHECKING:
     from dmedia_transfer.client import Client
     from dmedia_transfer.couch.database import Database
+    from dmedia_transfer.peers.reach import Reach
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,18 @@ class Device:
         """This machine's FileStores."""
         config = self.config
         return FileStores(self.bindings.filestores, floor_bytes=config.floor_bytes, floor_percent=config.floor_percent)
+
+    @cached_property
+    def reach(self) -> Reach | None:
+        """How other machines are reached, as the daemon has learned it; None if this one speaks to none."""
+        from dmedia_transfer.peers import trust
+        from dmedia_transfer.peers.reach import Reach
+
+        config = self.config
+        if not config.peer.enabled:
+            return None
+        known = trust.Trust(config.state_dir / trust.FILE_NAME)
+        return Reach(known, state_dir=config.state_dir, off_lan=config.peer.off_lan)
 
     @contextmanager
     def database(self) -> Iterator[Database]:
@@ -179,7 +192,9 @@ class Device:
 
     def local_stores(self, stores: list[dict[str, Any]]) -> LocalStores:
         """The stores that can be used here, out of the documents of all."""
-        local = LocalStores(bindings=self.bindings, filestores=self.filestores)
+        local = LocalStores(
+            bindings=self.bindings, filestores=self.filestores, peers=self.reach, machine_id=self.machine_id
+        )
         for raw in stores:
             try:
                 local.on_store(raw)

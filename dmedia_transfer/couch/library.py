@@ -82,6 +82,8 @@ class CouchLibrary:
         on_loaded: Callable[[Raw, Sequence[Raw]], object],
         on_state: Callable[[str | None], object],
         on_machine: Callable[[Raw], object] | None = None,
+        on_machines: Callable[[Sequence[Raw]], object] | None = None,
+        on_other: Callable[[Raw], object] = lambda raw: None,
         watch: Callable[[Collection[str]], object] = lambda _: None,
         memory: MachineMemory | None = None,
     ) -> None:
@@ -100,6 +102,8 @@ class CouchLibrary:
             on_state: Called with None when the database answers, with a sentence when it does not.
             on_machine: Called with the machine's document when what `remember` was told had to be looked into; without
                 it, `on_loaded` is, with no stores.
+            on_machines: Called with the documents of all machines after `load`; without it, they are not read.
+            on_other: Called with what `look_at_machine` has found.
             watch: The feed's `set_wanted`.
             memory: What is remembered of the machine's document: the journal's.
         """
@@ -110,10 +114,12 @@ class CouchLibrary:
         self._call_soon = call_soon
         self._on_file, self._on_taken, self._on_loaded, self._on_state = on_file, on_taken, on_loaded, on_state
         self._on_machine = on_machine or (lambda raw: on_loaded(raw, ()))
+        self._on_machines, self._on_other = on_machines, on_other
         self._thread = threading.Thread(target=self._run, name="couch-library", daemon=True)
         self._changed = threading.Condition()  # guards what follows
         self._stopping = False
         self._files: dict[str, None] = {}  # asked for, in order
+        self._doubtful: dict[str, None] = {}  # other machines whose documents are in conflict
         self._watched: frozenset[str] = frozenset()
         self._tasks = {  # in the order in which they are done
             "load": _Task(self._do_load),
@@ -121,6 +127,7 @@ class CouchLibrary:
             "note": _Task(self._own.take_note),
             "files": _Task(self._do_files),
             "flush": _Task(self._do_flush),
+            "machines": _Task(self._do_machines),
             "publish": _Task(self._published.write),
             "keep": _Task(self._own.keep),
         }
@@ -191,6 +198,17 @@ class CouchLibrary:
     def flush(self) -> None:
         """There are new edits in the outbox: write them soon. Any thread may call."""
         self._ask("flush", in_s=COALESCE_S)
+
+    def say_of_peer(self, section: Mapping[str, Any]) -> None:
+        """Our document says this in `peer` from now on, also after a conflict. Any thread may call."""
+        self._own.say_of_peer(section)
+        self._ask("settle", in_s=COALESCE_S)
+
+    def look_at_machine(self, machine_id: str) -> None:
+        """The document of another machine is in conflict: tell what it comes to with all its revisions. Any thread."""
+        with self._changed:
+            self._doubtful[machine_id] = None
+        self._ask("machines", in_s=COALESCE_S)
 
     def publish(self, body: Mapping[str, Any]) -> None:
         """Write a document that only this machine writes; of several that wait, the last. Any thread may call."""
@@ -263,12 +281,26 @@ class CouchLibrary:
         machine = self._edit([])
         self._database.ensure_index()
         self._deliver(self._on_loaded, machine, self._database.get_stores())
+        if self._on_machines is not None:
+            self._deliver(self._on_machines, self._database.find({"type": documents.MACHINE}))
 
     def _do_settle(self) -> None:
         machine = self._own.settle()
         if machine is not None:
             self._deliver(self._on_machine, machine)
             self._ask("keep", in_s=KEEP_S)
+
+    def _do_machines(self) -> None:
+        with self._changed:
+            wanted = list(self._doubtful)
+        for machine_id in wanted:
+            leaves = self._database.get_leaves(machine_id)
+            if leaves:
+                forgotten = any(leaf.get("forgotten") is True for leaf in leaves)
+                winner = self._database.get(machine_id) or leaves[0]
+                self._deliver(self._on_other, {**winner, "forgotten": True} if forgotten else winner)
+            with self._changed:
+                self._doubtful.pop(machine_id, None)
 
     def _edit(self, edits: Sequence[QueueEdit]) -> Raw:
         machine = self._own.edit(edits)

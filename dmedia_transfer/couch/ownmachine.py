@@ -66,6 +66,7 @@ class OwnMachine:
         self._known: Raw | None = None  # the revision in force
         self._doubted = ""  # the revision that the feed has brought last; empty if it is in conflict
         self._told: list[Raw] = []  # revisions that the feed has brought and that came into force at once
+        self._peer: Raw | None = None  # what `peer` shall say; None: whatever it says
         # The rest belongs to the library's thread.
         self._bodies: OrderedDict[str, Raw] = OrderedDict()
         self._kept: str | None = None  # the revision that the journal has
@@ -82,6 +83,14 @@ class OwnMachine:
             if self._known is None and not merge.unbelievable_keys(base):
                 self._known = dict(base)
 
+    def say_of_peer(self, section: Mapping[str, Any]) -> None:
+        """`peer` of the document shall say this, from the next edit on, whoever writes it. Any thread.
+
+        Keys of `peer` that are not in `section` are left alone. Where all that it says is empty, nothing is begun.
+        """
+        with self._lock:
+            self._peer = dict(section)
+
     def remember(self, raw: Mapping[str, Any]) -> bool:
         """The feed has brought a revision. Any thread; quick, and without I/O.
 
@@ -96,6 +105,8 @@ class OwnMachine:
                 return False
             if self._known is not None and raw.get("_rev") == self._known.get("_rev"):
                 return True
+            if not self._is_as_we_say(raw):
+                return False
             newest = self._told[-1] if self._told else self._known
             if newest is not None and _generation(raw) <= _generation(newest):
                 return False
@@ -112,7 +123,8 @@ class OwnMachine:
         The feed often tells of a revision that we wrote ourselves before the answer to our writing is there.
         """
         with self._lock:
-            if self._known is not None and self._doubted == self._known.get("_rev"):
+            known = self._known
+            if known is not None and self._doubted == known.get("_rev") and self._is_as_we_say(known):
                 return None
         return self.edit([])
 
@@ -147,7 +159,7 @@ class OwnMachine:
             self.take_note()
             current = self._database.get(self._machine_id, conflicts=True)
             merged = self._merged(current)
-            after = merge.apply(merged.raw, edits)
+            after = self._as_we_say(merge.apply(merged.raw, edits))
             if merged.losers:
                 self.keep()
             if current is None or merged.changed or after != merged.raw:
@@ -222,6 +234,26 @@ class OwnMachine:
         if "type" in raw and raw.get("_id") == self._machine_id:
             return raw
         return documents.new_machine(self._machine_id, self._hostname, time=time.time()) | raw
+
+    # What we say of ourselves.
+
+    def _as_we_say(self, raw: Raw) -> Raw:
+        """A document with what `peer` shall say."""
+        with self._lock:
+            section = self._peer
+        there = raw.get("peer")
+        if section is None or (there is None and not any(section.values())):
+            return raw
+        return {**raw, "peer": {**(there if isinstance(there, dict) else {}), **section}}
+
+    def _is_as_we_say(self, raw: Mapping[str, Any]) -> bool:
+        """Whether `peer` says what it shall; the lock is held."""
+        if self._peer is None:
+            return True
+        there = raw.get("peer")
+        if there is None:
+            return not any(self._peer.values())
+        return isinstance(there, dict) and all(there.get(key) == value for key, value in self._peer.items())
 
     # Remembering.
 

@@ -41,9 +41,10 @@ from dmedia_transfer.couch.machinememory import MachineMemory
 from dmedia_transfer.couch.replication import Replication, targets_of
 from dmedia_transfer.couch.servers import DocumentServer
 from dmedia_transfer.daemon import settings
+from dmedia_transfer.daemon.peering import Peering
 from dmedia_transfer.daemon.reloading import Reloading
 from dmedia_transfer.daemon.watchdog import Watchdog
-from dmedia_transfer.errors import ConnectionLost, InvalidConfig, InvalidDocument, TransferError
+from dmedia_transfer.errors import ConnectionLost, InvalidDocument, TransferError
 from dmedia_transfer.filestore import FileStores
 from dmedia_transfer.identity import machine_id
 from dmedia_transfer.journal import Journal
@@ -97,7 +98,14 @@ class Daemon:
         self._filestores = FileStores(
             self._bindings.filestores, floor_bytes=config.floor_bytes, floor_percent=config.floor_percent
         )
-        self._stores = LocalStores(bindings=self._bindings, filestores=self._filestores, plugins=backends.names)
+        self._peering = Peering(config, self._machine_id)
+        self._stores = LocalStores(
+            bindings=self._bindings,
+            filestores=self._filestores,
+            plugins=backends.names,
+            peers=self._peering.reach,
+            machine_id=self._machine_id,
+        )
         self._server = DocumentServer(config)
         self._machine: Mapping[str, Any] | None = None  # the newest good revision
         self._started = False
@@ -110,8 +118,6 @@ class Daemon:
         Raises:
             TransferError: It cannot start; the message says why.
         """
-        if self._config.peer.enabled:
-            raise InvalidConfig("peer.enabled: this version's daemon does not serve peers yet; leave it off")
         bus = dbus.bus.BusConnection(dbus.bus.BusConnection.TYPE_SESSION, mainloop=dbus.mainloop.glib.DBusGMainLoop())
         address = self._server.start()
         self._cleanup.callback(self._server.stop)
@@ -135,6 +141,8 @@ class Daemon:
             on_loaded=self._loaded,
             on_state=partial(self._problem, "database"),
             on_machine=self._machine_in_force,
+            on_machines=self._peering.machines_loaded,
+            on_other=self._peering.machine_changed,
             watch=self._feed.set_wanted,
             memory=MachineMemory(
                 lineage=self._journal.lineage, tombstones=self._journal.ledger, bases=self._journal.bases
@@ -173,6 +181,17 @@ class Daemon:
             Gio.FileMonitorFlags.NONE, None
         )
         self._stores_watch.connect("changed", self._stores_edited)
+        self._peering.start(
+            address,
+            library=self._library,
+            outbox=self._journal.outbox,
+            on_changed=self._peers_changed,
+            on_stored=self._manager.file_changed,
+            on_problem=self._problem,
+            on_moved=lambda sent, received: None,
+            call_soon=_call_soon,
+        )
+        self._cleanup.callback(self._peering.stop)
         self._library.load(self._last_seen())
         self._library.start()
         self._cleanup.callback(self._library.stop)
@@ -283,8 +302,10 @@ class Daemon:
         elif kind == documents.STORE:
             self._store(raw)
             self._manager.stores_changed()
-        elif kind == documents.MACHINE and document_id == self._machine_id:
-            self._machine_seen(raw)
+        elif kind == documents.MACHINE:
+            self._peering.machine_changed(raw)
+            if document_id == self._machine_id:
+                self._machine_seen(raw)
         elif kind == documents.FILE:
             self._manager.file_changed(document_id)
 
@@ -294,6 +315,7 @@ class Daemon:
             self._library.load(self._machine)
         else:
             self._stores.on_store_gone(document_id)
+            self._peering.machine_gone(document_id)
 
     def _store(self, raw: Mapping[str, Any]) -> None:
         source = f"document {raw.get('_id')}"
@@ -310,7 +332,8 @@ class Daemon:
 
     def _machine_in_force(self, raw: Mapping[str, Any]) -> None:
         self._machine = raw
-        self._manager.machine_changed(raw)
+        if self._started:
+            self._manager.machine_changed(raw)
 
     def _taken(self, seqs: Sequence[int], machine: Mapping[str, Any] | None) -> None:
         if machine is not None and (self._machine is None or generation(machine) > generation(self._machine)):
@@ -323,6 +346,10 @@ class Daemon:
         self._manager.database_changed()
 
     # Others.
+
+    def _peers_changed(self) -> None:
+        if self._started:
+            self._manager.stores_changed()
 
     def _stores_edited(self, *_: object) -> None:
         if self._started:

@@ -191,7 +191,8 @@ class TransferManager:
             self._library.request_files([file_id])
 
     def stores_changed(self) -> None:
-        """A store was added, enabled, changed, mounted."""
+        """A store was added, enabled, changed, mounted; a machine is trusted, can be reached, or not any more."""
+        self._starting.let_go_of_refused()
         self._starting.recheck_all()
 
     def report(self, report: Moved | Ended) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from dmedia_transfer.model import Discard, Download, Job, TransferKey
+from dmedia_transfer.model import Discard, Download, Job, StoreSpec, TransferKey
 from dmedia_transfer.ports import WorkerPool
 from dmedia_transfer.scheduler import Running
 
@@ -32,6 +32,18 @@ def primary_store(job: Job) -> str:
             return job.store.store_id
         case _:
             return job.destination.store_id
+
+
+def stores_beyond(job: Job) -> list[StoreSpec]:
+    """The stores of a job that are not FileStores of this machine."""
+    match job:
+        case Download():
+            stores = job.sources
+        case Discard():
+            stores = (job.store,)
+        case _:
+            stores = (job.destination,)
+    return [store for store in stores if not store.local]
 
 
 class Runs:

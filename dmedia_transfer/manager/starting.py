@@ -13,7 +13,7 @@ from dmedia_transfer.manager import planning
 from dmedia_transfer.manager.board import Board
 from dmedia_transfer.manager.endings import Endings
 from dmedia_transfer.manager.item import CancelTimer, Item
-from dmedia_transfer.manager.runs import Runs, primary_store
+from dmedia_transfer.manager.runs import Runs, primary_store, stores_beyond
 from dmedia_transfer.manager.wanted import Wanted
 from dmedia_transfer.model import Direction, Download, Failure, TransferKey, Upload
 from dmedia_transfer.ports import Library, Stores
@@ -204,6 +204,20 @@ class Starting:
             self.cannot(item, error)
         else:
             self.wake(item)
+
+    def let_go_of_refused(self) -> None:
+        """Stop the jobs with a store that may not be used any more; without it they are planned anew."""
+        for live in self._runs:
+            running = self._runs.running.get(live.job.key)
+            if running is None or running.leaving:
+                continue
+            for store in stores_beyond(live.job):
+                try:
+                    self._stores.spec(store.store_id)
+                except TransferError as error:
+                    log.warning("%s: lets go of a store: %s", live.job.key, error)
+                    self._runs.stop(live.job.key)
+                    break
 
     def recheck_all(self) -> None:
         """See of all whether what they wait for is there."""

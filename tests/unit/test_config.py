@@ -244,6 +244,9 @@ def test_peers_are_not_served_unless_it_is_said(toml: Path, monkeypatch: pytest.
     assert (config.load().peer.enabled, config.load().peer.port, config.load().peer.host) == (True, 6000, "")
     monkeypatch.setenv("DMEDIA_PEER__PORT", "0")
     assert (config.load().peer.enabled, config.load().peer.port) == (True, 0)
+    assert config.load().peer.addresses == ()
+    monkeypatch.setenv("DMEDIA_PEER__ADDRESSES", "home.example.org:443, [2001:db8::7]:5987")
+    assert config.load().peer.addresses == ("home.example.org:443", "[2001:db8::7]:5987")
 
 
 @pytest.mark.parametrize(
@@ -255,6 +258,8 @@ def test_peers_are_not_served_unless_it_is_said(toml: Path, monkeypatch: pytest.
         ("[peer]\nport = true", "peer.port: should not be true"),
         ("[peer]\npassword = 1", "'peer.password': there is no such setting"),
         ("[peer]\nenabled = 5", "peer.enabled: "),
+        ('[peer]\naddresses = ["example.org"]', "peer.addresses: should be host:port"),
+        ('[peer]\naddresses = ["example.org:70000"]', "peer.addresses: should be host:port"),
     ],
 )
 def test_a_bad_setting_for_peers_is_named(toml: Path, line: str, message: str) -> None:

@@ -68,6 +68,8 @@ def test_a_state_folder_that_was_copied_to_another_device_gets_an_id_of_its_own(
     (tmp_path / "journal.sqlite-wal").write_text("more of it")
     (tmp_path / "stores.json").write_text("{}")
     (tmp_path / "couch.sqlite").write_text("the library, which both may have")
+    (tmp_path / "peer").mkdir()
+    (tmp_path / "peer" / "current.pem").write_text("a key that is another machine's")
 
     second = identity.machine_id(tmp_path, mark="desktop")
     assert second != first
@@ -78,6 +80,7 @@ def test_a_state_folder_that_was_copied_to_another_device_gets_an_id_of_its_own(
         "journal.sqlite",
         "journal.sqlite-wal",
         "machine-id",
+        "peer",
         "stores.json",
     }
     assert {path.name for path in tmp_path.iterdir()} == {aside.name, "couch.sqlite", "machine-id"}

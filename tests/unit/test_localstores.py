@@ -165,3 +165,53 @@ def test_local_files_are_looked_for_in_the_filestores(stores: LocalStores, tmp_p
     assert stores.partial(imported.file_id) is None
     store.partial("A" * 48, 10).close()
     assert stores.partial("A" * 48) == stores.spec(LOCAL)
+
+
+class FakePeers:
+    """Another machine that can be reached, or not."""
+
+    def __init__(self, problem: str = "") -> None:
+        self.problem = problem
+
+    def settings(self, machine_id: str) -> dict[str, Any]:
+        if self.problem:
+            raise StoreMissing(f"machine {machine_id} {self.problem}")
+        return {"machine_id": machine_id, "addresses": ["192.0.2.7:5987"]}
+
+
+def with_peers(bindings: Bindings, peers: FakePeers) -> LocalStores:
+    """The stores of a machine that speaks to others."""
+    filestores = FileStores(bindings.filestores, floor_bytes=0)
+    return LocalStores(bindings=bindings, filestores=filestores, peers=peers, machine_id="O" * 24)
+
+
+def of_machine(machine_id: str, **settings: Any) -> dict[str, Any]:
+    """The document of another machine's FileStore."""
+    return documents.new_store(CLOUD, "filestore", time=1.0, machine_id=machine_id, **settings)
+
+
+def test_a_filestore_of_a_machine_that_is_trusted_needs_no_enabling(bindings: Bindings) -> None:
+    stores = with_peers(bindings, FakePeers())
+    stores.on_store(of_machine(factories.MACHINE_ID))
+    spec = stores.spec(CLOUD)
+    assert (spec.plugin, spec.local, spec.cost) == ("peer", False, 10)
+    assert spec.settings == {"machine_id": factories.MACHINE_ID, "addresses": ["192.0.2.7:5987"]}
+    stores.on_store(of_machine(factories.MACHINE_ID, cost=90))
+    assert stores.spec(CLOUD).cost == 90
+
+
+def test_a_filestore_of_a_machine_that_cannot_be_reached_says_why(bindings: Bindings) -> None:
+    stores = with_peers(bindings, FakePeers("is not trusted"))
+    stores.on_store(of_machine(factories.MACHINE_ID))
+    with pytest.raises(StoreMissing, match=f"{CLOUD} is a FileStore of another machine: .*is not trusted"):
+        stores.spec(CLOUD)
+
+
+def test_a_filestore_that_no_machine_has_or_whose_folder_we_do_not_know_is_missing(bindings: Bindings) -> None:
+    stores = with_peers(bindings, FakePeers())
+    stores.on_store(documents.new_store(CLOUD, "filestore", time=1.0))
+    with pytest.raises(StoreMissing, match="names no machine"):
+        stores.spec(CLOUD)
+    stores.on_store(of_machine("O" * 24))
+    with pytest.raises(StoreMissing, match="add-filestore"):
+        stores.spec(CLOUD)

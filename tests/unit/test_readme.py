@@ -12,7 +12,7 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from dmedia_transfer.cli.app import root
-from dmedia_transfer.config import Config
+from dmedia_transfer.config import Config, PeerSettings
 from dmedia_transfer.daemon import settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +40,16 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
             assert float(told[name]) == field.default, name
         elif isinstance(field.default, str):
             assert told[name] == field.default, name
+
+
+def test_every_setting_of_peers_is_in_its_table_with_its_default() -> None:
+    told = {row[0].strip("`"): row[1].strip("`") for row in first_cells("Peers")}
+    assert sorted(told) == sorted(PeerSettings.model_fields)
+    for name, field in PeerSettings.model_fields.items():
+        if isinstance(field.default, bool):
+            assert told[name] == str(field.default).lower(), name
+        elif isinstance(field.default, int | float):
+            assert float(told[name]) == field.default, name
 
 
 def test_every_dependency_is_in_the_table_with_its_reason() -> None:

@@ -131,3 +131,57 @@ def test_many_revisions_of_a_long_queue_share_their_entries(tv: Replica, journal
         own.edit([])
     bodies = list(own._bodies.values())
     assert len({id(entry) for body in bodies for entry in body["queue"]}) == 100
+
+
+SAYS = {"certificates": ["MIIB"], "addresses": ["192.0.2.7:5987"]}
+
+
+def test_what_we_say_of_ourselves_is_written_once_and_leaves_other_keys_alone(tv: Replica, journal: Journal) -> None:
+    own = started(tv, journal)
+    own.edit([AddEntry(Entry(FILE, id="a"))])
+    edited(tv, peer={"colour": "red"})
+    own.say_of_peer(SAYS)
+    raw = own.edit([])
+    assert raw["peer"] == {"colour": "red", **SAYS}
+    assert ids(raw) == ["a"]
+    assert own.edit([])["_rev"] == raw["_rev"]
+
+
+def test_who_changes_what_we_say_of_ourselves_is_corrected(tv: Replica, journal: Journal) -> None:
+    own = started(tv, journal)
+    own.say_of_peer(SAYS)
+    own.edit([])
+    raw = edited(tv, peer={**SAYS, "addresses": ["203.0.113.66:1"]})
+    assert not own.remember(raw)
+    settled = own.settle()
+    assert settled is not None
+    assert settled["peer"] == SAYS
+    assert own.remember(edited(tv, note="n"))
+
+
+def test_what_we_say_survives_a_conflict_and_certificates_of_old_do_not_come_back(
+    tv: Replica, journal: Journal
+) -> None:
+    own = started(tv, journal)
+    own.say_of_peer({**SAYS, "certificates": ["OLD"]})
+    own.edit([])
+    phone = copy_of(tv)
+    for _ in range(3):  # a longer branch wins
+        edited(phone, note="n")
+    own.say_of_peer(SAYS)
+    own.edit([])
+    tv.pull(phone)
+    raw = own.edit([])
+    assert raw["peer"] == SAYS
+    assert raw["note"] == "n"
+
+
+def test_a_machine_that_has_nothing_to_say_begins_no_section_and_empties_one_that_is_there(
+    tv: Replica, journal: Journal
+) -> None:
+    own = started(tv, journal)
+    own.say_of_peer({"certificates": [], "addresses": []})
+    assert "peer" not in own.edit([])
+    assert own.remember(edited(tv, note="n"))
+    assert not own.remember(edited(tv, peer=SAYS))
+    assert own.edit([])["peer"] == {"certificates": [], "addresses": []}

@@ -670,3 +670,23 @@ def test_a_paused_download_whose_file_arrived_just_before_a_crash_ends_after_the
     world.clock.advance(60)
     world.take_edits()
     assert world.machine["queue"] == []
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_a_store_that_may_not_be_used_any_more_is_let_go_of_at_once(direction: Direction) -> None:
+    world = World()
+    file = world.add_file(a_file())
+    world.stores.files |= {file.file_id} if direction is Direction.UPLOAD else set()
+    (key,) = world.queue(Entry(file.file_id, direction, STORE_ID))
+    assert world.status(key) == "ongoing"
+    world.manager.stores_changed()
+    assert world.status(key) == "ongoing"
+    assert world.pool.said[-1][0] == "run"
+
+    world.stores.remote[STORE_ID] = AccessDenied("the machine was forgotten")
+    world.manager.stores_changed()
+    world.manager.stores_changed()
+    assert [said[0] for said in world.pool.said] == ["run", "stop"]
+    world.end(key, Outcome.STOPPED)
+    assert world.status(key).startswith("suspended")
+    assert "was forgotten" in str(world.manager.transfers()[key].failure)
