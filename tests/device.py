@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -54,6 +54,7 @@ class Device:
         database: str = "dmedia",
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         """Nothing runs yet.
 
@@ -64,6 +65,7 @@ class Device:
             database: The database's name.
             settings: More of the configuration.
             env: More of the environment: credentials, fault points.
+            prefix: What the commands of this device begin with.
         """
         self.folder = folder
         self.bus = bus
@@ -74,6 +76,7 @@ class Device:
         self.database = database
         self.log_file = folder / "daemon.log"
         self.extra_env = dict(env or {})
+        self.prefix = list(prefix)
         self._daemon: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         lines: dict[str, Any] = {
@@ -116,7 +119,7 @@ class Device:
         """Start the daemon, and wait for nothing: it may be meant to die."""
         with self.log_file.open("ab") as log:
             self._daemon = subprocess.Popen(
-                [sys.executable, "-m", "dmedia_transfer.cli", "daemon"],
+                [*self.prefix, sys.executable, "-m", "dmedia_transfer.cli", "daemon"],
                 env=self.env | env,
                 stdout=log,
                 stderr=log,
@@ -184,7 +187,7 @@ class Device:
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command."""
         done = subprocess.run(
-            [sys.executable, "-m", "dmedia_transfer.cli", *arguments],
+            [*self.prefix, sys.executable, "-m", "dmedia_transfer.cli", *arguments],
             env=self.env,
             capture_output=True,
             text=True,

@@ -23,7 +23,8 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER with 0 seconds: cl
 class FaultyProxy:
     """Forwards every connection to `upstream`, which may be changed while it runs (a server that restarts)."""
 
-    def __init__(self, upstream: tuple[str, int]) -> None:
+    def __init__(self, upstream: tuple[str, int], listener: socket.socket | None = None) -> None:
+        """`listener` is where it can be reached, if not on loopback."""
         self.upstream = upstream
         self.bytes_up = 0  # that the server was given
         self.bytes_down = 0  # that the server sent
@@ -40,7 +41,7 @@ class FaultyProxy:
         self._unanswered: bytes | None = None  # of a request that has not come yet
         self._recorded: bytearray | None = None
         self._closing = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.address: Final[tuple[str, int]] = self._listener.getsockname()[:2]
         self._threads: list[threading.Thread] = []
         self._start(self._accept)

@@ -188,9 +188,10 @@ class Daemon:
             on_changed=self._peers_changed,
             on_stored=self._manager.file_changed,
             on_problem=self._problem,
-            on_moved=lambda sent, received: None,
+            on_moved=self._manager.peers_moved,
             call_soon=_call_soon,
         )
+        self._manager.admit_peers(self._peering.limit)
         self._cleanup.callback(self._peering.stop)
         self._library.load(self._last_seen())
         self._library.start()

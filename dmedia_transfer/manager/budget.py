@@ -1,6 +1,7 @@
 """Budget: the bandwidth of all workers together, by limit and by the time of day.
 
 While a limit is in force, each worker is told once a second what its share is from now on. Without one nothing ticks.
+The server for peers is one of those who share: what it sends is an upload, what it receives a download.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from dmedia_transfer.limiter import Limit, Timetable, Use, divide
 from dmedia_transfer.manager.item import CancelTimer
-from dmedia_transfer.manager.runs import Live, Runs
+from dmedia_transfer.manager.runs import Runs
 from dmedia_transfer.model import Direction, Discard, TransferKey
 from dmedia_transfer.ports import WorkerPool
 
 TICK_S: Final = 1.0
+GUEST: Final = 0  # the server for peers, among the runs, which are counted from 1
 MAX_SLEEP_S: Final = 3600.0  # until the timetable is looked at again: clocks are set, and machines sleep
 
 
@@ -28,6 +30,15 @@ class _Share:
     bps: float | None  # bytes per second
     sent_bytes: int
     at_s: float  # monotonic seconds of the last division
+
+
+_Who = tuple[Direction, int]  # which way, and the number of the run; the server for peers goes both ways
+
+
+class GuestLimits(Protocol):
+    """Tells the server for peers what it may do."""
+
+    def __call__(self, *, send_bps: float | None, receive_bps: float | None, stopped: bool) -> object: ...
 
 
 class Budget:
@@ -66,9 +77,22 @@ class Budget:
         self._limits: Mapping[Direction, float | None] = dict.fromkeys(Direction)
         self._timetable = Timetable()
         self._allowed = Limit()  # by the timetable, at this time of day
-        self._shares: dict[int, _Share] = {}
+        self._shares: dict[_Who, _Share] = {}
         self._tick: CancelTimer | None = None
         self._change: CancelTimer | None = None
+        self._guest: GuestLimits | None = None
+        self._guest_told: tuple[float | None, float | None, bool] = (None, None, False)
+        self._guest_bytes = dict.fromkeys(Direction, 0)  # since it began
+
+    def admit(self, guest: GuestLimits) -> None:
+        """There is a server for peers, which is told what it may do from now on; nothing yet means no limit."""
+        self._guest = guest
+        self._divide()
+
+    def guest_moved(self, *, sent_bytes: int, received_bytes: int) -> None:
+        """The server for peers has moved so much since it said so last."""
+        self._guest_bytes[Direction.UPLOAD] += sent_bytes
+        self._guest_bytes[Direction.DOWNLOAD] += received_bytes
 
     def limit(self, *, download_bps: float | None, upload_bps: float | None) -> None:
         """These are the limits from now on; None is none."""
@@ -83,7 +107,7 @@ class Budget:
     def started(self, key: TransferKey) -> None:
         """A worker has just begun."""
         live = self._runs.of(key)
-        if live is not None and self._limit_of(live) is not None:
+        if live is not None and self._limit_of(key.direction) is not None:
             self._divide()
 
     def stop(self) -> None:
@@ -111,36 +135,50 @@ class Budget:
         self._change = None
         self._look()
 
-    def _limit_of(self, live: Live) -> float | None:
-        limit = self._limits[live.job.key.direction]
+    def _limit_of(self, direction: Direction) -> float | None:
+        limit = self._limits[direction]
         allowed = self._allowed.rate_bps
         return limit if allowed is None else allowed if limit is None else min(limit, allowed)
 
     def _divide(self) -> None:
         now_s = self._clock()
         runs = [live for live in self._runs if not isinstance(live.job, Discard)]
-        shares: dict[int, _Share] = {}
+        shares: dict[_Who, _Share] = {}
         for direction in Direction:
             mine = [live for live in runs if live.job.key.direction is direction]
-            if not mine:
-                continue
-            sent = {live.run_id: self._sent(live.job.key) for live in mine}
-            uses = {live.run_id: self._use(live.run_id, sent[live.run_id], now_s) for live in mine}
-            for run_id, bps in divide(self._limit_of(mine[0]), uses).items():
-                before = self._shares.get(run_id)
-                if (before.bps if before else None) != bps:
+            sent: dict[_Who, int] = {(direction, live.run_id): self._sent(live.job.key) for live in mine}
+            if self._guest is not None:
+                sent[direction, GUEST] = self._guest_bytes[direction]
+            uses = {who: self._use(who, count, now_s) for who, count in sent.items()}
+            for who, bps in divide(self._limit_of(direction), uses).items():
+                before = self._shares.get(who)
+                if who[1] != GUEST and (before.bps if before else None) != bps:
                     self._pool.set_share(
-                        run_id,
+                        who[1],
                         download_bps=bps if direction is Direction.DOWNLOAD else None,
                         upload_bps=bps if direction is Direction.UPLOAD else None,
                     )
-                shares[run_id] = _Share(bps, sent[run_id], now_s)
+                shares[who] = _Share(bps, sent[who], now_s)
         self._shares = shares
-        if self._tick is None and any(share.bps is not None for share in shares.values()):
+        self._tell_guest()
+        # The guest alone has all there is, and nothing to be divided.
+        if self._tick is None and any(share.bps is not None for (_, run_id), share in shares.items() if run_id):
             self._tick = self._call_later(TICK_S, self._ticked)
 
-    def _use(self, run_id: int, sent_bytes: int, now_s: float) -> Use | None:
-        share = self._shares.get(run_id)
+    def _tell_guest(self) -> None:
+        if self._guest is None:
+            return
+        send_bps, receive_bps = (
+            share.bps if (share := self._shares.get((direction, GUEST))) else None
+            for direction in (Direction.UPLOAD, Direction.DOWNLOAD)
+        )
+        told = (send_bps, receive_bps, self._allowed.stop)
+        if told != self._guest_told:
+            self._guest_told = told
+            self._guest(send_bps=send_bps, receive_bps=receive_bps, stopped=self._allowed.stop)
+
+    def _use(self, who: _Who, sent_bytes: int, now_s: float) -> Use | None:
+        share = self._shares.get(who)
         if share is None:
             return None
         if now_s - share.at_s < TICK_S / 2:  # too short a time to tell: it keeps what it was allowed

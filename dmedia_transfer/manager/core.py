@@ -21,7 +21,7 @@ from typing import Any
 
 from dmedia_transfer.errors import InvalidRequest, NoSource, TransferError, Unknown
 from dmedia_transfer.manager.board import Board
-from dmedia_transfer.manager.budget import Budget
+from dmedia_transfer.manager.budget import Budget, GuestLimits
 from dmedia_transfer.manager.endings import Endings
 from dmedia_transfer.manager.item import CancelTimer
 from dmedia_transfer.manager.reconciling import Reconciling
@@ -203,6 +203,14 @@ class TransferManager:
             self._reports.ended(report)
             self._sweeping.proceed()
             self._board.tell_summary()
+
+    def admit_peers(self, limits: GuestLimits) -> None:
+        """There is a server for peers: the limits hold for it, too."""
+        self._budget.admit(limits)
+
+    def peers_moved(self, sent_bytes: int, received_bytes: int) -> None:
+        """Peers have fetched and sent so much since this was said last."""
+        self._budget.guest_moved(sent_bytes=sent_bytes, received_bytes=received_bytes)
 
     def sweep(self) -> None:
         """Remove what is unfinished and not wanted: once the queue of the database is in force, and daily from then."""

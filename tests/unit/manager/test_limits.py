@@ -127,3 +127,68 @@ def test_workers_are_told_of_another_number_of_connections_once() -> None:
     world.manager.set_limits(connections=8)
     world.manager.set_limits(connections=8, max_transfers=3)
     assert world.pool.said.count(("connect 8", 1)) == world.pool.said.count(("connect 8", 2)) == 1
+
+
+class Guest:
+    """A server for peers that does as it is told, or less."""
+
+    def __init__(self, world: World) -> None:
+        self.limits: tuple[float | None, float | None, bool] = (None, None, False)
+        self.times_told = 0
+        world.manager.admit_peers(self)
+
+    def __call__(self, *, send_bps: float | None, receive_bps: float | None, stopped: bool) -> None:
+        self.limits = (send_bps, receive_bps, stopped)
+        self.times_told += 1
+
+
+def test_without_a_limit_the_server_for_peers_is_told_nothing() -> None:
+    world = World()
+    guest = Guest(world)
+    start(world, 2)
+    world.clock.advance(60)
+    assert guest.times_told == 0
+
+
+def test_the_server_for_peers_alone_may_use_the_whole_limit_and_nothing_ticks() -> None:
+    world = World(settings=Settings(download_bps=1000.0, upload_bps=500.0))
+    guest = Guest(world)
+    assert guest.limits == (500.0, 1000.0, False)
+    world.clock.advance(600)
+    assert guest.times_told == 1
+
+
+def test_a_change_of_the_limit_holds_for_the_server_for_peers_at_once() -> None:
+    world = World(settings=Settings(download_bps=1000.0, upload_bps=500.0))
+    guest = Guest(world)
+    world.manager.set_limits(upload_bps=0)
+    assert guest.limits == (None, 1000.0, False)
+
+
+def test_the_server_for_peers_shares_the_limit_with_the_workers() -> None:
+    world = World(settings=Settings(download_bps=1000.0))
+    guest = Guest(world)
+    (key,) = start(world, 1)
+
+    def seconds(count: int, *, guest_bytes: int) -> None:
+        for _ in range(count):
+            world.manager.peers_moved(0, guest_bytes)
+            world.move(key, world.manager.transfers()[key].progress.bytes_done + 10)
+            world.clock.advance(1.0)
+
+    seconds(8, guest_bytes=0)
+    idle = guest.limits[1]
+    seconds(8, guest_bytes=1000)
+    busy = guest.limits[1]
+    assert idle is not None
+    assert busy is not None
+    assert idle < 1000.0
+    assert busy > 700.0  # the worker does next to nothing
+    world.end(key)
+    world.clock.advance(2.0)
+    assert guest.limits[1] == 1000.0
+
+
+def test_the_timetable_stops_the_server_for_peers_as_well() -> None:
+    world = World(settings=Settings(timetable=Timetable.parse("00:00 stop")))
+    assert Guest(world).limits == (None, None, True)

@@ -1,0 +1,149 @@
+"""Machines on a network of their own, each with addresses, interfaces and loopback as separate hosts have them.
+
+Where the test may make network namespaces (it is root, and iproute2 is there), each machine lives in one, and a bridge
+in another one joins them. Elsewhere each has a loopback address of its own, and nothing else differs. Nothing is
+changed in the namespace of the test itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+_CLONE_NEWNET: Final = 0x40000000
+_PREFIX: Final = "10.77.0"
+_numbers: Final = itertools.count(1)
+
+_Result = TypeVar("_Result")
+
+
+@functools.cache
+def may_make_namespaces() -> bool:
+    """Whether namespaces, bridges and links between them can be made here."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
+    name = f"dmedia-probe-{os.getpid()}"
+    commands = ("link add a type bridge", "link add b type veth peer name c")
+    try:
+        _ip("netns", "add", name)
+        for command in commands:
+            _ip("-n", name, *command.split())
+    except subprocess.CalledProcessError:
+        return False
+    finally:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            _ip("netns", "del", name)
+    return True
+
+
+class Place:
+    """Where a machine is on the network."""
+
+    def __init__(self, namespace: str, address: str) -> None:
+        self.namespace = namespace  # empty where there are none
+        self.address = address
+
+    @property
+    def prefix(self) -> Sequence[str]:
+        """What a command begins with that is to run there."""
+        return ("ip", "netns", "exec", self.namespace) if self.namespace else ()
+
+    def do(self, function: Callable[[], _Result]) -> _Result:
+        """Call a function whose sockets are there."""
+        return _within(self.namespace, function) if self.namespace else function()
+
+
+class Lan:
+    """A network."""
+
+    def __init__(self) -> None:
+        self.is_real = may_make_namespaces()
+        self._name = f"dmedia-{os.getpid()}-{next(_numbers)}"
+        self._hub = f"{self._name}-hub"
+        self._places: list[Place] = []
+        self._next_host = 10
+        if self.is_real:
+            _ip("netns", "add", self._hub)
+            _ip("-n", self._hub, "link", "add", "lan", "type", "bridge")
+            _ip("-n", self._hub, "addr", "add", f"{_PREFIX}.1/24", "dev", "lan")
+            for link in ("lo", "lan"):
+                _ip("-n", self._hub, "link", "set", link, "up")
+
+    def join(self) -> Place:
+        """A new machine comes onto the network."""
+        if not self.is_real:
+            place = Place("", self._new_address())
+            self._places.append(place)
+            return place
+        namespace = f"{self._name}-{len(self._places)}"
+        link = f"p{len(self._places)}"
+        place = Place(namespace, self._new_address())
+        self._places.append(place)
+        _ip("netns", "add", namespace)
+        _ip("-n", self._hub, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        _ip("-n", self._hub, "link", "set", link, "master", "lan", "up")
+        _ip("-n", namespace, "addr", "add", f"{place.address}/24", "dev", "eth0")
+        for own in ("lo", "eth0"):
+            _ip("-n", namespace, "link", "set", own, "up")
+        return place
+
+    def readdress(self, place: Place) -> None:
+        """A machine gets another address, and loses the one that it had; its connections die without a word."""
+        assert self.is_real
+        before, place.address = place.address, self._new_address()
+        _ip("-n", place.namespace, "addr", "add", f"{place.address}/24", "dev", "eth0")
+        _ip("-n", place.namespace, "addr", "del", f"{before}/24", "dev", "eth0")
+
+    def listener(self) -> socket.socket:
+        """A listening socket that all machines can reach, with its other end in the test's own namespace."""
+        if not self.is_real:
+            return socket.create_server(("127.0.0.1", 0))
+        return _within(self._hub, lambda: socket.create_server((f"{_PREFIX}.1", 0)))
+
+    def close(self) -> None:
+        """Leave nothing of it."""
+        if self.is_real:
+            for namespace in [self._hub, *(place.namespace for place in self._places)]:
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    _ip("netns", "del", namespace)
+
+    def _new_address(self) -> str:
+        self._next_host += 1
+        return f"{_PREFIX if self.is_real else '127.0.0'}.{self._next_host}"
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
+
+
+def _within(namespace: str, function: Callable[[], _Result]) -> _Result:
+    """Call a function on a thread of its own that is in this namespace."""
+    results: list[_Result] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            with Path("/run/netns", namespace).open("rb") as handle:
+                if libc.setns(handle.fileno(), _CLONE_NEWNET) != 0:
+                    raise OSError(ctypes.get_errno(), "setns")
+            results.append(function())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name=f"in-{namespace}")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
