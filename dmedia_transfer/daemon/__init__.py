@@ -41,8 +41,8 @@ from dmedia_transfer.couch.machinememory import MachineMemory
 from dmedia_transfer.couch.replication import Replication, targets_of
 from dmedia_transfer.couch.servers import DocumentServer
 from dmedia_transfer.daemon import settings
-from dmedia_transfer.daemon.peering import Peering
 from dmedia_transfer.daemon.reloading import Reloading
+from dmedia_transfer.daemon.unpeered import peering_of
 from dmedia_transfer.daemon.watchdog import Watchdog
 from dmedia_transfer.errors import ConnectionLost, InvalidDocument, TransferError
 from dmedia_transfer.filestore import FileStores
@@ -98,7 +98,7 @@ class Daemon:
         self._filestores = FileStores(
             self._bindings.filestores, floor_bytes=config.floor_bytes, floor_percent=config.floor_percent
         )
-        self._peering = Peering(config, self._machine_id)
+        self._peering = peering_of(config, self._machine_id)
         self._stores = LocalStores(
             bindings=self._bindings,
             filestores=self._filestores,

@@ -22,6 +22,7 @@ from dmedia_transfer.errors import TransferError
 from dmedia_transfer.model import RecordStored
 from dmedia_transfer.peers import addresses, identity, trust
 from dmedia_transfer.peers.addresses import Interface
+from dmedia_transfer.peers.discovery import Discovery
 from dmedia_transfer.peers.identity import Identity
 from dmedia_transfer.peers.netwatch import NetWatch
 from dmedia_transfer.peers.reach import Reach
@@ -58,7 +59,6 @@ class Peering:
         """
         self._config = config
         self._machine_id = machine_id
-        self._enabled = config.peer.enabled
         self._trust = Trust(config.state_dir / trust.FILE_NAME)
         self._interfaces: tuple[Interface, ...] = ()
         self._port = 0  # 0: the server does not listen
@@ -66,15 +66,14 @@ class Peering:
         self._cleanup = contextlib.ExitStack()
         self._settling: mainloop.Cancel | None = None
         self._keeping: mainloop.Cancel | None = None
-        self.reach = (
-            Reach(
-                self._trust,
-                state_dir=config.state_dir,
-                off_lan=config.peer.off_lan,
-                found=lambda: self._interfaces,
-            )
-            if self._enabled
-            else None
+        self._hearing: mainloop.Cancel | None = None
+        self._discovery: Discovery | None = None
+        self.reach = Reach(
+            self._trust,
+            state_dir=config.state_dir,
+            off_lan=config.peer.off_lan,
+            discovered=self._discovered,
+            found=lambda: self._interfaces,
         )
 
     def start(
@@ -89,7 +88,7 @@ class Peering:
         on_moved: Callable[[int, int], object],
         call_soon: Callable[..., object],
     ) -> None:
-        """Serve peers if the configuration wants it; if not, take back what was published.
+        """Serve peers, and be found by them.
 
         Args:
             address: Of the database server, which the server for peers reads file documents from.
@@ -107,9 +106,6 @@ class Peering:
         self._library, self._outbox = library, outbox
         self._on_changed, self._on_stored, self._on_problem = on_changed, on_stored, on_problem
         self._on_moved = on_moved
-        if not self._enabled:
-            library.say_of_peer(write_section(None, (), ()))
-            return
         self._identity = identity.keep(self._config.state_dir, self._machine_id)
         self._interfaces = addresses.interfaces()
         self._server = PeerServer(
@@ -123,33 +119,33 @@ class Peering:
         self._server.trust(self._trust.peers())
         self._server.start()
         self._cleanup.callback(self._server.stop)
+        if self._config.peer.discovery:
+            self._discovery = Discovery(self._machine_id, call_soon=call_soon, on_heard=self._heard)
+            self._cleanup.callback(self._discovery.close)
         self._watch_network()
         self._watch_key()
         self._keep_later()
 
     def stop(self) -> None:
         """Serve nobody any more. Harmless if it was not started."""
-        for timer in (self._settling, self._keeping):
+        for timer in (self._settling, self._keeping, self._hearing):
             if timer is not None:
                 timer()
         self._cleanup.close()
 
     def limit(self, *, send_bps: float | None, receive_bps: float | None, stopped: bool) -> None:
         """So fast may peers be served, in bytes per second; None is no limit. `stopped` is not at all."""
-        if self._enabled:
-            self._server.limit(send_bps=send_bps, receive_bps=receive_bps, stopped=stopped)
+        self._server.limit(send_bps=send_bps, receive_bps=receive_bps, stopped=stopped)
 
     # What the feed and the library bring.
 
     def machines_loaded(self, raws: Iterable[Mapping[str, Any]]) -> None:
         """These are the documents of all machines."""
-        if self._enabled and self._trust.on_machines(raws):
+        if self._trust.on_machines(raws):
             self._trust_changed()
 
     def machine_changed(self, raw: Mapping[str, Any]) -> None:
         """A machine document came in or has changed, ours or another one's."""
-        if not self._enabled:
-            return
         if raw.get("_conflicts") and raw.get("_id") != self._machine_id:
             # That it was forgotten may stand in a revision that lost. Its own machine merges them, if it ever does.
             self._library.look_at_machine(str(raw["_id"]))
@@ -158,11 +154,22 @@ class Peering:
 
     def machine_gone(self, machine_id: str) -> None:
         """A machine document was deleted."""
-        if self._enabled and self._trust.on_machine_gone(machine_id):
+        if self._trust.on_machine_gone(machine_id):
             self._trust_changed()
 
     def _trust_changed(self) -> None:
         self._server.trust(self._trust.peers())
+        self._on_changed()
+
+    def _discovered(self, machine_id: str) -> Iterable[PeerAddress]:
+        return self._discovery.heard(machine_id) if self._discovery is not None else ()
+
+    def _heard(self, machine_id: str) -> None:
+        if self._hearing is None and self._trust.peer(machine_id) is not None:
+            self._hearing = mainloop.call_later(SETTLE_S, self._heard_all)
+
+    def _heard_all(self) -> None:
+        self._hearing = None
         self._on_changed()
 
     # What the server says.
@@ -199,6 +206,8 @@ class Peering:
                 self._interfaces, host=peer.host, port=self._port, more=map(PeerAddress.parse, peer.addresses)
             )
         self._library.say_of_peer(write_section(None, self._identity.published, listed))
+        if self._discovery is not None:
+            self._discovery.announce(each for each in listed if each.port == self._port)
 
     def _watch_network(self) -> None:
         try:

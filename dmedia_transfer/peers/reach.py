@@ -40,14 +40,12 @@ class Reach:
         self._found = found
 
     def addresses(self, machine_id: str) -> list[PeerAddress]:
-        """Where a machine may be, best first: what it says on the local network, what is near, the rest."""
+        """Where a machine may be, best first: what is near, and of that what it says on the local network just now."""
         peer = self._trust.peer(machine_id)
-        here = list(self._discovered(machine_id))
-        published = list(peer.addresses if peer else ())
+        known = list(dict.fromkeys([*self._discovered(machine_id), *(peer.addresses if peer else ())]))
         ours = self._found()
-        near = [each for each in published if is_near(each, ours)]
-        far = [each for each in published if each not in near] if self._off_lan else []
-        return list(dict.fromkeys([*here, *near, *far]))
+        near = [each for each in known if is_near(each, ours)]
+        return [*near, *(each for each in known if each not in near)] if self._off_lan else near
 
     def settings(self, machine_id: str) -> Mapping[str, Any]:
         """What the backend of peers has to know.
