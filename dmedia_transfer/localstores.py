@@ -15,7 +15,7 @@ from dmedia_transfer.model import StoreSpec
 PLUGIN_GROUP: Final = "dmedia_transfer.backends"
 FILESTORE: Final = "filestore"
 S3: Final = "s3"
-PEER: Final = "peer"
+PEER: Final = "peer"  # another machine's FileStore; how it is reached is never said by the store's own document
 DEFAULT_COST: Final = 100
 COSTS: Final[Mapping[str, int]] = {FILESTORE: 0, PEER: 10, S3: DEFAULT_COST}
 
@@ -194,7 +194,7 @@ class LocalStores:
             return documents.read_s3_settings(raw).model_dump()
         if self._plugins is None:
             self._plugins = self._ask_plugins()
-        if store.plugin not in self._plugins:
+        if store.plugin not in self._plugins or store.plugin == PEER:
             raise Unknown(
                 f"document {store.id}, key 'plugin': there is no backend {shown(store.plugin)} on this machine; a "
                 f"package that registers it in the entry-point group {PLUGIN_GROUP!r} has to be installed"

@@ -22,7 +22,7 @@ from dmedia_transfer import documents
 from dmedia_transfer.bindings import Bindings
 from dmedia_transfer.filestore import FileStore
 from dmedia_transfer.journal import Journal
-from dmedia_transfer.model import FileSpec
+from dmedia_transfer.model import FileSpec, StoreSpec
 from dmedia_transfer.peers import tls
 from dmedia_transfer.peers.server.launch import PeerServer, trusted
 from dmedia_transfer.peers.server.messages import DatabaseAt, Limits, Setup, Stored
@@ -116,6 +116,16 @@ class Host:
         answer = requests.put(f"{self._database[0]}/{self._database[1]}/{file.file_id}", json=raw, timeout=TIMEOUT_S)
         assert answer.status_code == 201, answer.text
         return file
+
+    def spec(self, sender: Machine, **settings: Any) -> StoreSpec:
+        """Its FileStore, as another machine of the library has it."""
+        known = {
+            "machine_id": self.machine.id,
+            "addresses": [f"127.0.0.1:{self.port}"],
+            "certificates": [each.text for each in self.machine.identity.published],
+            "identity_dir": str(sender.state_dir),
+        }
+        return StoreSpec(self.store.store_id, "peer", {**known, **settings}, cost=10)
 
     @property
     def memory_bytes(self) -> int:

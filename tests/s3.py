@@ -47,6 +47,10 @@ class Abilities:
     replaces_parts: bool = True
     knows_ended_uploads: bool = True  # says NoSuchUpload to parts and completions that come too late
     checks_signatures: bool = True
+    knows_content: bool = False  # refuses bytes that are not the file's; it is there with its last byte
+    tells_etags: bool = True  # of parts: their MD5
+    deletes: bool = True
+    lists_uploads: bool = True
     dates_uploads: bool = True  # says when an upload was begun, and not the same day of 2010 for all
 
 

@@ -21,12 +21,10 @@ from botocore.exceptions import ClientError
 
 from dmedia_transfer import documents
 from dmedia_transfer.backends import s3_errors, s3_wire
+from dmedia_transfer.backends.bodies import Payload
 from dmedia_transfer.backends.s3_access import Access
-from dmedia_transfer.backends.s3_bodies import Payload
-from dmedia_transfer.backends.s3_pace import Pace
 from dmedia_transfer.credentials import SessionSource, session_source
 from dmedia_transfer.errors import (
-    ConnectionLost,
     CorruptLeaf,
     ObjectMissing,
     Permanent,
@@ -91,7 +89,6 @@ class S3Backend:
             connections=connections,
             client=client,
         )
-        self._receiving = Pace()
         self._verifies_sha256 = not self._settings.endpoint_url and client is None  # AWS does; others have to show it
         self._keeps_sha256 = dict.fromkeys(_Way, _Keeps.YES if self._verifies_sha256 else _Keeps.UNKNOWN)
 
@@ -134,7 +131,7 @@ class S3Backend:
             reply = client.get_object(**self._names(file), Range=f"bytes={start}-{end - 1}")
             with contextlib.closing(reply["Body"]) as body:
                 s3_wire.check_range(reply, file, start, end, doing)
-                self._receive(body, into, meter)
+                self._access.receive(body, into, meter)
 
     def put(self, file: FileSpec, body: Body, meter: Meter) -> None:
         """Store a whole small file with one request."""
@@ -353,16 +350,6 @@ class S3Backend:
             self._access.attempt(f"aborting the upload to {object_name}", upload=True) as client,
         ):
             client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
-
-    def _receive(self, body: Any, into: memoryview, meter: Meter) -> None:
-        done = 0
-        while done < len(into):
-            self._access.check()
-            count = body.readinto(into[done : done + self._receiving.piece_bytes])
-            if not count:
-                raise ConnectionLost(f"the answer ended {len(into) - done} bytes early")
-            done += count
-            self._receiving.moved(count, meter)
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from dmedia_transfer.backends.s3_transport import Redirected, Transport
 from dmedia_transfer.credentials import SessionSource
 from dmedia_transfer.documents import S3Settings
 from dmedia_transfer.errors import ConnectionLost, CredentialsExpired, Permanent, TransferError, Transient
+from dmedia_transfer.ports import Meter
 
 DEFAULT_REGION: Final = "us-east-1"  # what S3-compatible servers that have no regions expect in a signature
 
@@ -83,9 +84,9 @@ class Access:
             # Not `from error`: botocore's exceptions carry URLs and whole answers, and a traceback may be logged.
             raise ours from None
 
-    def check(self) -> None:
-        """Raise ConnectionLost if there was a cut since this thread's attempt began."""
-        self._transport.check()
+    def receive(self, body: Any, into: memoryview, meter: Meter) -> None:
+        """Fill `into` from the body of an answer; a cut since this thread's attempt began ends it."""
+        self._transport.receive(body, into, meter)
 
     def cut(self) -> None:
         """End all attempts that are under way, at once."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
 
-from dmedia_transfer.backends.s3_connections import CONNECT_TIMEOUT_S
+from dmedia_transfer.backends.connections import CONNECT_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -6,13 +6,12 @@ headers or keys of accounts.
 
 from __future__ import annotations
 
-import datetime
-import email.utils
 from typing import Any, Final
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
+from dmedia_transfer.backends import answers
 from dmedia_transfer.errors import (
     AccessDenied,
     ConnectionLost,
@@ -26,8 +25,6 @@ from dmedia_transfer.errors import (
     Transient,
     UploadGone,
 )
-
-MAX_RETRY_AFTER_S: Final = 3600.0  # nobody can put us to sleep for longer
 
 _BUSY: Final = frozenset(
     {
@@ -191,16 +188,5 @@ def _status(error: boto.ClientError) -> int:
 
 
 def _retry_after_s(error: boto.ClientError) -> float | None:
-    """Seconds, or a date (RFC 9110, 10.2.3)."""
     metadata: Any = error.response.get("ResponseMetadata", {})
-    text = str(metadata.get("HTTPHeaders", {}).get("retry-after", "")).strip()
-    if not text:
-        return None
-    if text.isdecimal():
-        return min(float(text), MAX_RETRY_AFTER_S)
-    try:
-        then = email.utils.parsedate_to_datetime(text)
-        now = datetime.datetime.now(datetime.UTC)
-        return min(max((then - now).total_seconds(), 0.0), MAX_RETRY_AFTER_S)
-    except (TypeError, ValueError):
-        return None
+    return answers.retry_after_s(str(metadata.get("HTTPHeaders", {}).get("retry-after", "")))

@@ -1,31 +1,25 @@
-"""Moves the bytes of requests that boto3 has built and signed: the hot path of the S3 backend.
+"""Moves the bytes of requests that boto3 has built and signed, over the connections of `exchange`.
 
 botocore asks `before-send` handlers whether one of them sends the request itself; `Transport.send` does, for calls
-made inside `Transport.call()`. A GET's body is received straight into the caller's buffer, a part is sent from the
-caller's pieces, and nothing is copied in between: that is worth a factor of two over botocore's own sending. Where a
-proxy applies, botocore sends as ever.
-
-Redirects are not followed. A request is sent once; only where a kept-alive connection turns out to be closed before
-any byte of an answer, and the request may be repeated (RFC 9110, 9.2.2), it is sent again on a fresh one.
+made inside `Transport.call()`: that is worth a factor of two over botocore's own sending. Where a proxy applies,
+botocore sends as ever.
 """
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import ssl
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
 from botocore.utils import get_environ_proxies
 
-from dmedia_transfer.backends.s3_bodies import Answer, Payload
-from dmedia_transfer.backends.s3_connections import Connection, ConnectionPool, Origin, faults
-from dmedia_transfer.backends.s3_pace import Pace
+from dmedia_transfer.backends.connections import ConnectionPool, Origin
+from dmedia_transfer.backends.exchange import Exchanges, Request
 from dmedia_transfer.errors import ConnectionLost, Permanent, TransferError
+from dmedia_transfer.ports import Meter
 
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _PORTS: Final = {"http": 80, "https": 443}
@@ -40,9 +34,8 @@ class Transport:
 
     def __init__(self, *, stall_s: float, connections: int) -> None:
         self._pool = ConnectionPool(stall_s=stall_s, max_idle=connections + 1)
-        self._thread = threading.local()  # `generation`: of the pool when this thread's call began, or None
+        self._exchanges = Exchanges(self._pool)
         self.follows_regions = False  # botocore may ask another region of AWS; elsewhere it would ask for ever
-        self._sending = Pace()
         self._proxies: Mapping[str, str] | None = None
         self._proxied: dict[str, bool] = {}  # whether a base URL is reached through a proxy
 
@@ -54,19 +47,13 @@ class Transport:
         """Proxies by scheme; None: what the environment says."""
         self._proxies, self._proxied = proxies, {}
 
-    @contextlib.contextmanager
-    def call(self) -> Iterator[None]:
+    def call(self) -> AbstractContextManager[None]:
         """Requests that this thread makes within are sent here; a cut from now on ends them."""
-        self._thread.generation = self._pool.generation
-        try:
-            yield
-        finally:
-            self._thread.generation = None
+        return self._exchanges.call()
 
     def check(self) -> None:
         """Raise ConnectionLost if there was a cut since the call began (for what botocore sends through a proxy)."""
-        if getattr(self._thread, "generation", None) not in {None, self._pool.generation}:
-            raise ConnectionLost("the connection was cut")
+        self._exchanges.check()
 
     def cut(self) -> None:
         """End all calls that are under way, at once."""
@@ -77,6 +64,10 @@ class Transport:
         """How many connections are in use or at rest."""
         return self._pool.open_connections
 
+    def receive(self, body: Any, into: memoryview, meter: Meter) -> None:
+        """Fill `into` from the body of an answer, as `Exchanges.receive`."""
+        self._exchanges.receive(body, into, meter)
+
     def send(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
         """Handler of `before-send`: send the request and return the answer, or None to let botocore do it.
 
@@ -84,7 +75,7 @@ class Transport:
             ConnectionLost: Cut, refused, reset, or not HTTP.
             Stalled: Not a byte for too long.
         """
-        if getattr(self._thread, "generation", None) is None:
+        if not self._exchanges.calling:
             return None
         self.check()
         url = urlsplit(request.url)
@@ -92,69 +83,21 @@ class Transport:
             return None
         origin = Origin(url.scheme, url.hostname or "", url.port or _PORTS[url.scheme])
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        while True:
-            connection = self._pool.take(origin)
-            try:
-                response = self._exchange(connection, request, target, _host(origin))
-            except _Stale:
-                self._pool.discard(connection)
-                self.check()
-                continue
-            except BaseException:
-                self._pool.discard(connection)
-                raise
-            answer = Answer(self._pool, connection, response)
-            # A status of 300 and above comes with a short body that botocore reads at once.
-            headers: Any = HeadersDict(response.getheaders())  # what botocore takes, whatever its stubs say
-            reply = AWSResponse(request.url, response.status, headers, answer)
-            if 300 <= response.status < 400 and not self.follows_regions:
-                raise _redirected(origin, answer.read())
-            if not request.stream_output:
-                reply.content  # noqa: B018  read now, so that the connection is free again
-            return reply
-
-    def _exchange(
-        self, connection: Connection, request: AWSPreparedRequest, target: str, host: str
-    ) -> http.client.HTTPResponse:
-        if connection.sock is None:
-            with faults(connection, "connecting"):
-                connection.connect()
-        self.check()
-        repeatable = connection.reused and request.method in _REPEATABLE
-        try:
-            with faults(connection, "sending"):
-                connection.putrequest(request.method, target, skip_host=True)
-                connection.putheader("Host", host)
-                for name, value in request.headers.items():
-                    if name.lower() not in {"expect", "host"}:  # waiting for a 100 costs a round trip per part
-                        connection.putheader(name, value)
-                connection.endheaders()
-            self._send_body(connection, request.body)
-            with faults(connection, "waiting for an answer"):
-                connection.wait_for_answer()
-                return connection.getresponse()
-        except ConnectionLost as error:
-            if repeatable and not connection.severed and isinstance(error.__cause__, ConnectionError):
-                raise _Stale from error
-            raise
-
-    def _send_body(self, connection: Connection, body: Any) -> None:
-        if body is None:
-            return
-        if not isinstance(body, Payload):
-            with faults(connection, "sending"):
-                connection.send(body)
-            return
-        for piece in body.pieces():
-            rest = piece
-            while rest:
-                sent, rest = rest[: self._sending.piece_bytes], rest[self._sending.piece_bytes :]
-                with faults(connection, "sending"):
-                    whole = connection.send_piece(sent)
-                if not whole:  # it refuses, or it hung up: what it says comes next, and then the connection is done
-                    connection.spent = True
-                    return
-                self._sending.moved(len(sent), body.moved)
+        headers = [("Host", _host(origin))]
+        headers += [  # waiting for a 100 costs a round trip per part
+            (name, value) for name, value in request.headers.items() if name.lower() not in {"expect", "host"}
+        ]
+        response, answer = self._exchanges.ask(
+            origin, Request(request.method, target, headers, request.body, request.method in _REPEATABLE)
+        )
+        # A status of 300 and above comes with a short body that botocore reads at once.
+        told: Any = HeadersDict(response.getheaders())  # what botocore takes, whatever its stubs say
+        reply = AWSResponse(request.url, response.status, told, answer)
+        if 300 <= response.status < 400 and not self.follows_regions:
+            raise _redirected(origin, answer.read())
+        if not request.stream_output:
+            reply.content  # noqa: B018  read now, so that the connection is free again
+        return reply
 
     def _needs_proxy(self, base_url: str) -> bool:
         if base_url not in self._proxied:
@@ -167,10 +110,6 @@ def _redirected(origin: Origin, body: bytes) -> TransferError:
     if b"<Code>" in body:
         return Redirected(f"{origin.host} says that the bucket is somewhere else; endpoint or region is wrong")
     return ConnectionLost(f"{origin.host} answers with a redirect, as networks do that want a login first")
-
-
-class _Stale(Exception):
-    """A kept-alive connection was closed before any byte of an answer."""
 
 
 def _host(origin: Origin) -> str:

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
-from typing import Any, Final
+from typing import Any
 
-from dmedia_transfer.backends.s3_bodies import Payload
-from dmedia_transfer.errors import ConnectionLost, Permanent, SizeDisputed
+from dmedia_transfer.backends import answers
+from dmedia_transfer.backends.bodies import Payload
 from dmedia_transfer.leaves import DIGEST_BYTES
 from dmedia_transfer.model import FileSpec
 from dmedia_transfer.ports import Part
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z")
-
 
 def check_range(reply: dict[str, Any], file: FileSpec, start: int, end: int, doing: str) -> None:
     """Whether this answer is what was asked for; rclone answers 200 with a Content-Range."""
-    length = reply.get("ContentLength")
-    stated = _CONTENT_RANGE.match(reply.get("ContentRange", ""))
-    if stated is None:
-        if "ContentRange" in reply or length is None or reply["ResponseMetadata"]["HTTPStatusCode"] == 206:
-            raise ConnectionLost("the answer does not say which bytes it has")
-        first, last, total = 0, length - 1, length  # the whole object
-    else:
-        first, last = int(stated[1]), int(stated[2])
-        total = file.size if stated[3] == "*" else int(stated[3])
-    if total != file.size:
-        raise SizeDisputed(f"{doing}: the object has {total} bytes, but the document says {file.size}")
-    if stated is None and (start, end) != (0, total):
-        raise Permanent(f"{doing}: the server cannot send parts of an object")
-    if (first, last + 1) != (start, end) or length not in {None, end - start}:
-        raise ConnectionLost(f"the answer has {length} bytes, {first} to {last}")
+    answers.check_range(
+        reply["ResponseMetadata"]["HTTPStatusCode"],
+        reply.get("ContentRange"),
+        reply.get("ContentLength"),
+        file=file,
+        start=start,
+        end=end,
+        doing=doing,
+    )
 
 
 def completed_part(part: Part) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dmedia_transfer.ports import Backend
 ENTRY_POINT_GROUP: Final = "dmedia_transfer.backends"
 _BUILT_IN: Final = {
     "memory": ("dmedia_transfer.backends.memory", "MemoryBackend"),
+    "peer": ("dmedia_transfer.backends.peer", "PeerBackend"),
     "s3": ("dmedia_transfer.backends.s3", "S3Backend"),
 }
 

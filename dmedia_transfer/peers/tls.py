@@ -11,23 +11,27 @@ import ssl
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from dmedia_transfer.errors import AccessDenied, ConnectionLost, TransferError
+from dmedia_transfer.errors import AccessDenied, ConnectionLost, TransferError, Transient
 from dmedia_transfer.peers.certificates import Certificate, fingerprint
 from dmedia_transfer.peers.identity import Identity
+
+_STRANGER: Final = "its certificate is not in this library"
+_STRANGERS_WE: Final = "it does not know our certificate: it may not have seen our machine document yet"
+_PASSING: Final = frozenset({_STRANGER, _STRANGERS_WE})  # once machine documents have come over
 
 # What OpenSSL says, and what it means to a person. First our own verdict on the other side, then theirs on us.
 _VERDICTS: Final[Mapping[str, str]] = {
     "certificate has expired": "its certificate has expired (or a clock is wrong)",
     "certificate is not yet valid": "its certificate is not valid yet (or a clock is wrong)",
-    "self-signed certificate": "its certificate is not in this library",
-    "self signed certificate": "its certificate is not in this library",
-    "unable to get local issuer certificate": "its certificate is not in this library",
-    "unable to verify the first certificate": "its certificate is not in this library",
+    "self-signed certificate": _STRANGER,
+    "self signed certificate": _STRANGER,
+    "unable to get local issuer certificate": _STRANGER,
+    "unable to verify the first certificate": _STRANGER,
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate",
     "UNSUPPORTED_PROTOCOL": "it does not speak TLS 1.3",
     "HTTP_REQUEST": "it spoke HTTP without TLS",
     "WRONG_VERSION_NUMBER": "it did not speak TLS",
-    "ALERT_UNKNOWN_CA": "it does not know our certificate: it may not have seen our machine document yet",
+    "ALERT_UNKNOWN_CA": _STRANGERS_WE,
     "ALERT_CERTIFICATE_EXPIRED": "our certificate has expired, or its clock is wrong",
     "ALERT_BAD_CERTIFICATE": "it does not take our certificate",
     "CERTIFICATE_REQUIRED": "it wants a certificate, and we showed none",
@@ -90,5 +94,6 @@ def explained(error: OSError, *, who: str) -> TransferError:
     said = f"{reason} {getattr(error, 'verify_message', '') or ''} {error}"
     for words, meaning in _VERDICTS.items():
         if words in said:
-            return AccessDenied(f"no trusted connection with {who}: {meaning}")
+            kind = Transient if meaning in _PASSING else AccessDenied
+            return kind(f"no trusted connection with {who}: {meaning}")
     return ConnectionLost(f"connecting to {who}: {reason or error}")

@@ -14,6 +14,7 @@ HEAD, too, with 404; both with that list.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -28,7 +29,7 @@ LEAF: Final = "Dmedia-Leaf"  # in a 460: which leaf did not match ...
 EXPECTED: Final = "Dmedia-Expected"  # ... and which digest it has to have, as `sha-256=:BASE64:`
 
 TUS_VERSION: Final = "1.0.0"
-TUS_EXTENSIONS: Final = ("creation", "expiration", "checksum", "termination")
+TUS_EXTENSIONS: Final = ("creation", "creation-with-upload", "expiration", "checksum", "termination")
 TUS_CHECKSUMS: Final = ("sha256", "sha1", "md5")
 TUS_RESUMABLE: Final = "Tus-Resumable"
 UPLOAD_LENGTH: Final = "Upload-Length"
@@ -42,6 +43,8 @@ META_STORE_ID: Final = "store_id"
 
 CHECKSUM_MISMATCH: Final = 460  # of tus
 
+_UPLOAD_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
+
 MAX_LEAVES_HEADER: Final = 4096  # characters of `Dmedia-Leaves`; what does not fit is left out
 
 
@@ -53,6 +56,11 @@ def file_path(file_id: str, store_id: str = "") -> str:
 def upload_path(upload_id: str) -> str:
     """Where an upload is."""
     return f"{UPLOADS}/{upload_id}"
+
+
+def is_upload_id(text: str) -> bool:
+    """Whether this can be the ID of an upload, and nothing else."""
+    return _UPLOAD_ID.match(text) is not None
 
 
 def write_leaves(leaves: Iterable[int], *, max_length: int = MAX_LEAVES_HEADER) -> str:

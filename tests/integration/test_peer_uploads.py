@@ -147,7 +147,7 @@ def test_tuspy_is_told_of_a_wrong_leaf(host: Host, tuspy: Callable[..., Any], tm
 def test_what_there_is_of_tus_is_told(client: Client) -> None:
     status, headers, _ = client("OPTIONS", wire.UPLOADS)
     assert (status, headers["Tus-Version"]) == (204, "1.0.0")
-    assert headers["Tus-Extension"] == "creation,expiration,checksum,termination"
+    assert headers["Tus-Extension"] == "creation,creation-with-upload,expiration,checksum,termination"
     assert headers["Tus-Checksum-Algorithm"] == "sha256,sha1,md5"
 
 

@@ -133,6 +133,15 @@ def test_a_plugin_that_is_installed_gets_its_settings(bindings: Bindings) -> Non
     assert (spec.plugin, spec.settings, spec.cost) == ("webdav", {"server": "https://dav.example.com"}, 100)
 
 
+def test_no_document_says_how_another_machine_is_reached(bindings: Bindings) -> None:
+    raw = documents.new_store(CLOUD, "peer", time=1.0, machine_id="M" * 24, addresses=["198.51.100.7:1"])
+    bindings.enable(raw)
+    stores = make(bindings, {"peer"})
+    stores.on_store(raw)
+    with pytest.raises(Unknown, match="no backend 'peer'"):
+        stores.spec(CLOUD)
+
+
 def test_plugins_are_found_by_their_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     class Point:
         name = "webdav"

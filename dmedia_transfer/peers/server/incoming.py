@@ -71,6 +71,12 @@ class Incoming:
         """The bytes of the leaf that is not complete yet."""
         return self._buffer[: self._filled]
 
+    def is_leaf(self, size: int | None, sha256: bytes) -> bool:
+        """Whether the next `size` bytes are a whole leaf, and this is what its digest has to be."""
+        if self.complete or self._filled or size != self.room():
+            return False
+        return sha256 == leaves.digest_of_leaf(self._file.leaf_digests, self._leaf)
+
     def seek(self, offset: int, tail: bytes) -> None:
         """Go on at `offset`, or before it where not all that should be here is: `offset` then says where.
 

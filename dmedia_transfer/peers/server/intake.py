@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Holder:
-    upload_id: str
+    machine_id: str
     request: web.BaseRequest | None  # None: the sweep
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -91,6 +91,9 @@ class Intake:
         if len(under_way) >= MAX_UPLOADS or under_way.count(machine_id) >= MAX_PER_MACHINE:
             raise refusal(429, f"there are {len(under_way)} uploads under way already", retry_after_s=60)
         file = await self.call(self._library.file, wish.file_id)
+        for (_, file_id), holder in list(self._holders.items()):
+            if file_id == wish.file_id and holder.machine_id == machine_id:
+                await _end(holder)
         if wish.size != file.size:
             raise refusal(422, f"file {wish.file_id} has {file.size} bytes by its document, not {wish.size}")
         upload = await self.call(self._prepare, wish, file, machine_id)
@@ -99,13 +102,13 @@ class Intake:
 
     @contextlib.asynccontextmanager
     async def hold(self, upload_id: str, machine_id: str, request: web.BaseRequest) -> AsyncIterator[Upload]:
-        """Hold an upload alone; an older request that does is ended.
+        """Hold an upload alone; an older request of the same machine for this file is ended.
 
         Raises:
             Refusal: This machine has no such upload, or another one is writing the same file.
         """
         key = await self._wait(upload_id, machine_id)
-        holder = self._holders[key] = _Holder(upload_id, request)
+        holder = self._holders[key] = _Holder(machine_id, request)
         try:
             yield self._own(upload_id, machine_id)
         finally:
@@ -149,15 +152,18 @@ class Intake:
 
     async def remove(self, upload: Upload) -> None:
         """Forget an upload; nothing of it stays, unless somebody else needs it."""
-        if upload.finished and not upload.told:
-            return  # until the daemon has it
+        if upload.finished and not upload.told:  # until the daemon has it
+            await self.call(self._uploads.save, upload.model_copy(update={"dropped": True}))
+            return
         await self.call(self._remove, upload)
         log.info("%s: removed", upload)
 
     def confirm(self, upload_id: str) -> None:
         """The daemon has taken note of a file that was published."""
         upload = self._uploads.get(upload_id)
-        if upload is not None:
+        if upload is not None and upload.dropped:
+            self._uploads.remove(upload)
+        elif upload is not None:
             self._uploads.save(upload.model_copy(update={"told": True}), durable=False)
 
     async def sweep(self) -> None:
@@ -171,7 +177,7 @@ class Intake:
                 continue
             if self._clock() < upload.time + (FINISHED_KEPT_S if upload.finished else self._expire_s):
                 continue
-            holder = self._holders[key] = _Holder(upload.id, None)
+            holder = self._holders[key] = _Holder(upload.machine_id, None)
             try:
                 log.info("%s: expired at %s of %s bytes", upload, upload.offset, upload.size)
                 await self.remove(upload)
@@ -183,7 +189,7 @@ class Intake:
 
     def _own(self, upload_id: str, machine_id: str) -> Upload:
         upload = self._uploads.get(upload_id)
-        if upload is None or upload.machine_id != machine_id:
+        if upload is None or upload.machine_id != machine_id or upload.dropped:
             raise refusal(404, "there is no such upload: it was never begun, has expired, or was deleted", close=True)
         return upload
 
@@ -195,14 +201,9 @@ class Intake:
             holder = self._holders.get(key)
             if holder is None:
                 return key
-            if holder.upload_id != upload_id:
+            if holder.machine_id != machine_id:
                 raise _locked("another machine is sending this file")
-            if holder.request is not None and holder.request.transport is not None:
-                holder.request.transport.abort()
-            try:
-                await asyncio.wait_for(holder.gone.wait(), TAKE_OVER_S)
-            except TimeoutError:
-                raise _locked("an older request has not let go of this upload yet") from None
+            await _end(holder)
 
     def _prepare(self, wish: Wish, file: FileSpec, machine_id: str) -> Upload:
         if wish.store_id:
@@ -270,6 +271,16 @@ class Intake:
         except TransferError:
             return  # the FileStore is not of this machine any more
         incoming.discard(store, self._records, upload.file_id, brought=-(-upload.offset // leaves.LEAF_BYTES))
+
+
+async def _end(holder: _Holder) -> None:
+    """End the older request of a machine that has come back: its connection may be half-open."""
+    if holder.request is not None and holder.request.transport is not None:
+        holder.request.transport.abort()
+    try:
+        await asyncio.wait_for(holder.gone.wait(), TAKE_OVER_S)
+    except TimeoutError:
+        raise _locked("an older request has not let go of this file yet") from None
 
 
 def _locked(message: str) -> Exception:

@@ -1,4 +1,4 @@
-"""Uploads by tus 1.0, with creation, expiration, checksum and termination.
+"""Uploads by tus 1.0, with creation (also with the first bytes), expiration, checksum and termination.
 
 What is particular here:
 
@@ -7,12 +7,17 @@ What is particular here:
 - A leaf that does not match is refused with 460, at once; the offset is then the beginning of that leaf. It may so be
   lower than one that was told before: a client asks with HEAD, as after any error.
 - A newer request for an upload ends an older one: its connection may be half-open, and its client has come back.
-- With `Upload-Checksum`, the offset moves only once the whole body has matched.
+- With `Upload-Checksum`, the offset moves only once the whole body has matched; but for the SHA-256 of a whole leaf,
+  which is looked at anyway.
+- The offset is the length only when the file is published: a client that is told so may forget the file.
+- An upload whose first bytes come with its creation is forgotten if they do not get here: nobody knows where it is.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import logging
 from email.utils import formatdate
 from typing import Final
@@ -52,14 +57,22 @@ class Tus:
         return web.Response(status=204, headers={wire.TUS_RESUMABLE: wire.TUS_VERSION, **OFFER})
 
     async def create(self, request: web.BaseRequest, machine_id: str) -> web.StreamResponse:
-        """POST: begin an upload."""
+        """POST: begin an upload, maybe with its first bytes."""
         _check_version(request)
-        if request.body_exists and request.content_length != 0:
-            raise refusal(400, "bytes are sent with PATCH: creation-with-upload is not offered", close=True)
+        has_bytes = request.body_exists and request.content_length != 0
+        checksum = _checked(request) if has_bytes else None
         upload = await self._intake.begin(tuswords.read_wish(request.headers), machine_id)
-        headers = self._headers(upload) | {"Location": wire.upload_path(upload.id)}
-        del headers[wire.UPLOAD_OFFSET]
-        return web.Response(status=201, headers=headers)
+        headers = {"Location": wire.upload_path(upload.id)}
+        if not has_bytes:
+            headers |= self._headers(upload)
+            del headers[wire.UPLOAD_OFFSET]
+            return web.Response(status=201, headers=headers)
+        try:
+            upload = await self._take(request, upload.id, machine_id, 0, checksum)
+        except BaseException:
+            await asyncio.shield(self._forget(request, upload.id, machine_id))
+            raise
+        return web.Response(status=201, headers=headers | self._headers(upload))
 
     async def head(self, request: web.BaseRequest, upload_id: str, machine_id: str) -> web.StreamResponse:
         """HEAD: how far it is."""
@@ -83,13 +96,18 @@ class Tus:
     async def patch(self, request: web.BaseRequest, upload_id: str, machine_id: str) -> web.StreamResponse:
         """PATCH: more bytes."""
         _check_version(request)
+        checksum = _checked(request)
         try:
             offset = tuswords.read_number(request.headers, wire.UPLOAD_OFFSET)
-            checksum = tuswords.read_checksum(request.headers)
         except InvalidInput as error:
             raise refusal(400, str(error), close=True) from None
-        if request.content_type != wire.UPLOAD_CONTENT_TYPE or "Content-Encoding" in request.headers:
-            raise refusal(415, f"the Content-Type should be {wire.UPLOAD_CONTENT_TYPE}, without encoding", close=True)
+        upload = await self._take(request, upload_id, machine_id, offset, checksum)
+        return web.Response(status=204, headers=self._headers(upload))
+
+    async def _take(
+        self, request: web.BaseRequest, upload_id: str, machine_id: str, offset: int, checksum: Checksum | None
+    ) -> Upload:
+        """Take in the bytes of a request, which should go to `offset`."""
         async with self._intake.hold(upload_id, machine_id, request) as upload, self._pace.receiver():
             upload = await self._intake.settle(upload)
             if offset != upload.offset:
@@ -97,7 +115,7 @@ class Tus:
             if offset + (request.content_length or 0) > upload.size:
                 raise self._too_long(upload)
             if upload.finished:
-                return web.Response(status=204, headers=self._headers(upload))
+                return upload
             try:
                 incoming = await self._intake.open(upload)
             except Transient as error:
@@ -108,10 +126,21 @@ class Tus:
                 if incoming.offset != upload.offset:  # not all is here that was: a drive or a disk failed
                     upload = await self._intake.keep(upload, incoming.offset, tail=incoming.tail)
                     raise self._conflict(upload, offset)
-                upload = await self._receive(request, upload, incoming, checksum)
+                if (
+                    checksum is not None
+                    and checksum.algorithm == "sha256"
+                    and incoming.is_leaf(request.content_length, checksum.digest)
+                ):
+                    checksum = None
+                return await self._receive(request, upload, incoming, checksum)
             finally:
                 await self._intake.call(incoming.close)
-        return web.Response(status=204, headers=self._headers(upload))
+
+    async def _forget(self, request: web.BaseRequest, upload_id: str, machine_id: str) -> None:
+        with contextlib.suppress(Refusal):
+            async with self._intake.hold(upload_id, machine_id, request) as upload:
+                if not upload.finished:
+                    await self._intake.remove(upload)
 
     async def _receive(
         self, request: web.BaseRequest, upload: Upload, incoming: Incoming, checksum: Checksum | None
@@ -145,14 +174,16 @@ class Tus:
             log.warning("%s: %s", upload, bad)
             raise self._mismatch(upload, bad) from None
         except Exception as error:
-            if checksum is None:
+            if incoming.complete:  # what went wrong then is of no more concern
+                upload = await self._intake.finish(upload, incoming)
+            elif checksum is None:
                 upload = await self._intake.keep(upload, incoming.offset, tail=incoming.tail)
             elif incoming.verified > began:  # these leaves are right, whatever the checksum would have said
                 upload = await self._intake.keep(upload, incoming.verified, tail=b"")
             log.info(
                 "%s: ended at %s of %s bytes: %s", upload, upload.offset, upload.size, error or type(error).__name__
             )
-            raise self._ended(error) from error
+            raise self._ended(upload, error) from error
         if checksum is not None and hashing is not None and hashing.digest() != checksum.digest:
             raise refusal(
                 wire.CHECKSUM_MISMATCH,
@@ -181,14 +212,25 @@ class Tus:
         headers = {**self._headers(upload), wire.LEAF: str(bad.index), wire.EXPECTED: expected}
         return refusal(wire.CHECKSUM_MISMATCH, str(bad), headers=headers, close=True)
 
-    def _ended(self, error: Exception) -> Exception:
+    def _ended(self, upload: Upload, error: Exception) -> Exception:
         if isinstance(error, Refusal):
+            error.headers = {**error.headers, **self._headers(upload)}
             return error
         if isinstance(error, Stalled):
             return refusal(408, str(error), close=True)
         if isinstance(error, TransferError):
             return _closing(refused(error))
         return error
+
+
+def _checked(request: web.BaseRequest) -> Checksum | None:
+    """The checksum of a request's bytes, which are to be just that."""
+    if request.content_type != wire.UPLOAD_CONTENT_TYPE or "Content-Encoding" in request.headers:
+        raise refusal(415, f"the Content-Type should be {wire.UPLOAD_CONTENT_TYPE}, without encoding", close=True)
+    try:
+        return tuswords.read_checksum(request.headers)
+    except InvalidInput as error:
+        raise refusal(400, str(error), close=True) from None
 
 
 async def _piece(request: web.BaseRequest) -> bytes:

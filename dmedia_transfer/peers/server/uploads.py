@@ -47,6 +47,7 @@ class Upload(BaseModel):
     made_partial: bool = False  # there was no partial file before it
     finished: bool = False  # the file is published
     told: bool = False  # and the daemon knows
+    dropped: bool = False  # whoever sent it has said that it is done; kept until the daemon knows
     time: float  # Unix seconds when something last came in
 
     def __str__(self) -> str:

@@ -47,13 +47,13 @@ def test_a_store_with_bad_settings_is_refused_with_its_id_and_the_key() -> None:
 
 
 def test_a_name_that_nobody_offers_is_unknown_and_the_known_ones_are_told() -> None:
-    with pytest.raises(Unknown, match="no backend 'floppy'; known are memory, s3"):
+    with pytest.raises(Unknown, match="no backend 'floppy'; known are memory, peer, s3"):
         backends.factory("floppy")
 
 
 @pytest.mark.usefixtures("offered")
 def test_a_package_offers_a_backend_under_a_name_of_its_own() -> None:
-    assert backends.names() == ["broken", "memory", "s3", "tape"]
+    assert backends.names() == ["broken", "memory", "peer", "s3", "tape"]
     made = backends.create(StoreSpec(STORE_ID, "tape"), stall_s=1, connections=1)
     assert type(made).__name__ == "MemoryBackend"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dmedia_transfer.backends.s3_pace import FIRST_PIECE_BYTES, MAX_PIECE_BYTES, MIN_PIECE_BYTES, WAIT_S, Pace
+from dmedia_transfer.backends.pace import FIRST_PIECE_BYTES, MAX_PIECE_BYTES, MIN_PIECE_BYTES, WAIT_S, Pace
 from tests.clock import FakeClock
 
 

@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from dmedia_transfer.backends.s3_connections import Connection, ConnectionPool, faults
+from dmedia_transfer.backends.connections import Connection, ConnectionPool, faults
 from dmedia_transfer.errors import ConnectionLost, SourceChanged
 from dmedia_transfer.ports import Body, Meter
 
 LATE_S: Final = 0.02  # a reader who comes back for more later than this is being limited ...
 PROMPT_S: Final = 0.005  # ... and one who comes back sooner than this is not
+LEAST_BYTES: Final = 4096  # in the time in which a connection stalls: who sends less than that only seems to be alive
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024  # of what is not an object: a listing of 1,000 parts has 300 KiB
 
 
@@ -89,15 +90,23 @@ class Answer:
         self._response = response
         self._left: int | None = response.length  # None: chunked, or until the connection ends
         self._returned_s: float | None = None  # when the reader was given bytes last
+        self._lately = 0  # bytes in ...
+        self._waited_s = 0.0  # ... these seconds of waiting for them
         self._buffered = True  # `http.client` may have read a little of the body together with the headers
         if self._left == 0:
             self._let_go(whole=True)
 
     def readinto(self, into: memoryview) -> int:
-        """Fill `into`, or as much of it as arrives in a moment; 0 at the end."""
+        """Fill `into`, or as much of it as arrives in a moment; 0 at the end.
+
+        Raises:
+            ConnectionLost: The connection ended.
+            Stalled: Nothing came for too long, or mere drops.
+        """
         if self._connection is None or not into:
             return 0
         self._look_ahead(self._connection, len(into))
+        began_s = time.monotonic()
         try:
             with faults(self._connection, "receiving"):
                 if self._left is None:
@@ -108,6 +117,7 @@ class Answer:
                     self._buffered = False
                 else:
                     count = self._connection.receive(into[: self._left])
+                self._watch(count, time.monotonic() - began_s, self._connection.timeout or 0.0)
         except ConnectionLost:
             self.close()
             raise
@@ -124,6 +134,14 @@ class Answer:
             self._let_go(whole=True)
         self._returned_s = time.monotonic()
         return count
+
+    def _watch(self, count: int, waited_s: float, stall_s: float) -> None:
+        """Raise TimeoutError where bytes come, but too few."""
+        self._lately, self._waited_s = self._lately + count, self._waited_s + waited_s
+        if self._lately >= LEAST_BYTES:
+            self._lately, self._waited_s = 0, 0.0
+        elif self._waited_s >= stall_s and self._lately < (self._left or LEAST_BYTES):
+            raise TimeoutError
 
     def _look_ahead(self, connection: Connection, wanted: int) -> None:
         """Let the server send ahead no more than a reader who is limited will soon take.

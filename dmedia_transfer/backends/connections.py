@@ -1,4 +1,4 @@
-"""Kept-alive HTTP connections to one store, which another thread may cut at any instant.
+"""Connections: kept-alive HTTP to one store, which another thread may cut at any instant.
 
 `http.client` speaks the protocol; this module adds what it lacks: sockets that are known from the moment they are
 made (so that a connect or a TLS handshake can be cut as well), and a pool that never hands out one that is dead.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import http.client
+import io
+import math
 import select
 import socket
 import ssl
@@ -17,8 +19,8 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
 
 from dmedia_transfer.errors import ConnectionLost, Stalled
 
@@ -27,6 +29,7 @@ MOMENT_S: Final = 0.1  # how long `receive` waits for more than it has
 UNSENT_BYTES: Final = 512 * 1024
 MIN_AHEAD_BYTES: Final = 64 * 1024  # of a limited reader: what is on its way while it waits
 _ANY_WINDOW: Final = 2**30  # TCP's largest
+TLS_SLICE_BYTES: Final = 128 * 1024  # sent in one call: its timeout is for all of it, and a slow line is no stalled one
 MAX_IDLE_S: Final = 30.0  # a router may forget a connection that rests longer, and then swallow what is sent
 
 
@@ -38,8 +41,44 @@ class Origin(NamedTuple):
     port: int
 
 
+class _Head(io.RawIOBase):
+    """What `http.client` reads the head of an answer from: not for ever, however busily it drips."""
+
+    def __init__(self, raw: io.RawIOBase, until_s: float) -> None:
+        self._raw = raw
+        self.until_s = until_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any, /) -> int | None:
+        if time.monotonic() > self.until_s:
+            raise TimeoutError
+        return self._raw.readinto(into)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose head has to be there in time."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self._head = _Head(self.fp.detach(), time.monotonic() + (sock.gettimeout() or CONNECT_TIMEOUT_S))
+        self.fp = io.BufferedReader(self._head)
+
+    def begin(self) -> None:
+        """Read the head."""
+        super().begin()
+        self._head.until_s = math.inf
+
+
 class Connection(http.client.HTTPConnection):
     """One connection; used by one thread at a time, severed by any."""
+
+    response_class = _Response
 
     def __init__(self, origin: Origin, context: ssl.SSLContext | None, stall_s: float) -> None:
         super().__init__(origin.host, origin.port, timeout=stall_s)
@@ -60,27 +99,35 @@ class Connection(http.client.HTTPConnection):
         for family, kind, protocol, _, address in socket.getaddrinfo(self.host, self.port, 0, socket.SOCK_STREAM):
             sock = socket.socket(family, kind, protocol)
             try:
-                self._adopt(sock)
+                self.adopt(sock)
                 sock.settimeout(min(CONNECT_TIMEOUT_S, self._stall_s))
                 sock.connect(address)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                # The kernel would take megabytes on a slow line, and progress and limits would be counted too early.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-                if self._context is not None:
-                    sock = self._context.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
-                    self._adopt(sock)
-                    sock.do_handshake()
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(min(MOMENT_S, self._stall_s)))
-                sock.settimeout(self._stall_s)
+                self.settle(sock, self._context, name=self.host)
             except OSError as error:
                 sock.close()
                 problem = error
                 if self.severed:
                     break
             else:
-                self.sock = sock
                 return
         raise problem
+
+    def settle(self, sock: socket.socket, context: ssl.SSLContext | None, *, name: str | None) -> None:
+        """Use this socket, which is connected: TLS first, if there is a context. On an error it is closed."""
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # The kernel would take megabytes on a slow line, and progress and limits would be counted too early.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+            if context is not None:
+                sock = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+                self.adopt(sock)
+                sock.do_handshake()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(min(MOMENT_S, self._stall_s)))
+            sock.settimeout(self._stall_s)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
 
     def send_piece(self, piece: memoryview) -> bool:
         """Send all of it, or return False where the server speaks (or hangs up) before it has everything.
@@ -91,7 +138,7 @@ class Connection(http.client.HTTPConnection):
         if self.encrypted:
             try:
                 while piece:
-                    piece = piece[self.sock.send(piece) :]
+                    piece = piece[self.sock.send(piece[:TLS_SLICE_BYTES]) :]
             except ConnectionError:
                 if self.reused or self.severed:
                     raise
@@ -138,8 +185,8 @@ class Connection(http.client.HTTPConnection):
         sock = self._open  # not `self.sock`: `http.client` lets go of it when the answer will be the last one
         if sock is None:
             raise ConnectionAbortedError("is not connected")
-        if self.encrypted:  # a record is 16 KiB, and there is no asking for more at once
-            return sock.recv_into(into)
+        if self.encrypted:
+            return _receive_records(sock, into)
         # Servers write in small pieces, and to wake up for each of them costs several times what the copying does,
         # with the GIL changing hands every time. The kernel can wait for all of them: for a moment, so that a slow line
         # still gets its progress counted.
@@ -177,6 +224,11 @@ class Connection(http.client.HTTPConnection):
                     socket.socket.shutdown(self._open, socket.SHUT_RDWR)
 
     @property
+    def where(self) -> str:
+        """Where it leads, for messages."""
+        return f"{self.host}:{self.port}"
+
+    @property
     def said_something(self) -> bool:
         """Whether bytes (or the end) have arrived that nobody has read."""
         if self.sock is None:
@@ -190,11 +242,30 @@ class Connection(http.client.HTTPConnection):
         """Whether it speaks TLS."""
         return self._context is not None
 
-    def _adopt(self, sock: socket.socket) -> None:
+    def adopt(self, sock: socket.socket) -> None:
+        """This is what a cut ends from now on. Raises OSError if there was one already."""
         with self._guard:
             if self.severed:
                 raise ConnectionAbortedError("was cut while connecting")
             self._open = sock
+
+
+def _receive_records(sock: socket.socket, into: memoryview) -> int:
+    """As `Connection.receive`, of TLS: a record has 16 KiB, and there is no asking for more than one at once."""
+    done, began = 0, time.monotonic()
+    while done < len(into):
+        try:
+            count = sock.recv_into(into[done:])
+        except TimeoutError:
+            if done:
+                break
+            raise
+        if not count:
+            break
+        done += count
+        if time.monotonic() - began >= MOMENT_S:
+            break
+    return done
 
 
 def _timeval(seconds: float) -> bytes:
@@ -205,9 +276,11 @@ def _timeval(seconds: float) -> bytes:
 class ConnectionPool:
     """Connections in use and at rest. Any thread may call."""
 
-    def __init__(self, *, stall_s: float, max_idle: int) -> None:
+    def __init__(self, *, stall_s: float, max_idle: int, make: Callable[[Origin], Connection] | None = None) -> None:
+        """No connection yet; `make` makes them, where they are not what an `Origin` says."""
         self.generation = 0  # how often all was cut
         self.context: ssl.SSLContext | None = None  # for https origins
+        self._make = make or self._plain
         self._stall_s = stall_s
         self._max_idle = max_idle
         self._lock = threading.Lock()
@@ -228,9 +301,7 @@ class ConnectionPool:
                 connection.reused = True
                 break
             else:
-                if origin.scheme == "https" and self.context is None:
-                    raise ConnectionLost(f"TLS was not set up for {origin.host}")
-                connection = Connection(origin, self.context if origin.scheme == "https" else None, self._stall_s)
+                connection = self._make(origin)
             self._used.add(connection)
             return connection
 
@@ -266,11 +337,16 @@ class ConnectionPool:
         with self._lock:
             return len(self._idle) + len(self._used)
 
+    def _plain(self, origin: Origin) -> Connection:
+        if origin.scheme == "https" and self.context is None:
+            raise ConnectionLost(f"TLS was not set up for {origin.host}")
+        return Connection(origin, self.context if origin.scheme == "https" else None, self._stall_s)
+
 
 @contextlib.contextmanager
 def faults(connection: Connection, doing: str) -> Iterator[None]:
     """Translate what sockets, TLS and `http.client` raise."""
-    where = f"{connection.host}:{connection.port}"
+    where = connection.where
     try:
         yield
     except (OSError, http.client.HTTPException, ValueError) as error:
