@@ -21,6 +21,7 @@ from gi.repository import GLib
 from dmedia_transfer.bus import mainloop
 from dmedia_transfer.bus.service import BusService
 from tests.control import FakeControl
+from tests.waiting import WAIT_S
 
 _CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -37,7 +38,6 @@ _CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configura
   <limit name="max_match_rules_per_connection">50000</limit>
 </busconfig>
 """
-_WAIT_S = 20.0
 ROOT_DIR = Path(__file__).parents[1]
 
 _Result = TypeVar("_Result")
@@ -95,7 +95,7 @@ def running_bus(
         yield PrivateBus(address, daemon.terminate)
     finally:
         daemon.terminate()
-        daemon.wait(_WAIT_S)
+        daemon.wait(WAIT_S)
         if daemon.stdout:
             daemon.stdout.close()
 
@@ -134,7 +134,7 @@ class ServiceThread:
         """Close the service and end the loop."""
         self.do(self._close)
         self._loop.quit()
-        self._thread.join(_WAIT_S)
+        self._thread.join(WAIT_S)
         assert not self._thread.is_alive()
 
     def do(self, function: Callable[[], _Result]) -> _Result:
@@ -152,7 +152,7 @@ class ServiceThread:
                 done.set()
 
         mainloop.call_soon(run)
-        assert done.wait(_WAIT_S), "the service's thread does not answer"
+        assert done.wait(WAIT_S), "the service's thread does not answer"
         if failures:
             raise failures[0]
         return results[0]
@@ -180,7 +180,7 @@ def running_server(bus: PrivateBus) -> Iterator[subprocess.Popen[bytes]]:
         yield server
     finally:
         server.kill()
-        server.wait(_WAIT_S)
+        server.wait(WAIT_S)
         if server.stdout:
             server.stdout.close()
 

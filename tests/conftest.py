@@ -25,8 +25,12 @@ for name in list(os.environ):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
-    """In CI a test that skips itself has not been run, and that is a failure."""
+    """A failure shows what daemons said. In CI a test that skips itself has not been run, and that is a failure."""
     report = yield
+    if report.failed:
+        from tests.device import last_words  # not before pytest has taken in its plugins
+
+        report.sections.extend((f"the daemon of {name}", log) for name, log in last_words())
     if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and CI allows no skips: {report.longrepr}"

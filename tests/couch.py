@@ -18,8 +18,9 @@ import pytest
 import requests
 
 from dmedia_transfer.couch.embedded.launch import EmbeddedServer
+from tests.waiting import WAIT_S
 
-TIMEOUT_S = 20
+TIMEOUT_S = WAIT_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-WAIT_S = 10.0
+from tests.waiting import WAIT_S as WAIT_S
+from tests.waiting import eventually as eventually
 
 
 class Inbox:
@@ -74,15 +74,3 @@ class MemoryCheckpoints:
     def keep(self, feed: str, seq: str) -> None:
         self.kept[feed] = seq
         self.keeps += 1
-
-
-def eventually(holds: Callable[[], object], *, seconds: float = WAIT_S) -> None:
-    """Wait until something holds that makes no call.
-
-    Raises:
-        AssertionError: It did not come to hold in time.
-    """
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold in time"
-        time.sleep(0.01)

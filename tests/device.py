@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,20 @@ from dmedia_transfer.model import random_id
 from tests.bus import PrivateBus
 from tests.couch import TIMEOUT_S, CouchServer
 from tests.s3 import S3Server
+from tests.waiting import WAIT_S as WAIT_S
+from tests.waiting import eventually as eventually
 
-WAIT_S = 60.0
+_LAST_WORDS = 12_000  # characters
 
 
-def eventually(what: Callable[[], Any], *, within_s: float = WAIT_S, every_s: float = 0.02) -> Any:
-    """Wait until `what` gives something true, and return that."""
-    deadline = time.monotonic() + within_s
-    while not (result := what()):
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(every_s)
-    return result
+_devices: weakref.WeakSet[Device] = weakref.WeakSet()
+
+
+def last_words() -> Iterator[tuple[str, str]]:
+    """What the daemons of all devices that there are have logged last, by the device's name: for a test that fails."""
+    for device in _devices:
+        if log := device.log():
+            yield device.folder.name, log[-_LAST_WORDS:]
 
 
 class Device:
@@ -78,6 +82,7 @@ class Device:
         self.extra_env = dict(env or {})
         self.prefix = list(prefix)
         self._daemon: subprocess.Popen[bytes] | None = None
+        _devices.add(self)
         folder.mkdir(parents=True, exist_ok=True)
         lines: dict[str, Any] = {
             "state_dir": str(self.state_dir),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from dmedia_transfer.ports import Body, Meter, Part, UploadRecord
 from dmedia_transfer.tally import Tally
 from dmedia_transfer.upload import Upload
 from tests.factories import STORE_ID
+from tests.waiting import WAIT_S
 
 HOME_ID = "H" * 24
 
@@ -42,14 +42,6 @@ def small_leaves_for_all() -> Iterator[int]:
 def small_leaves(small_leaves_for_all: int) -> int:
     """As `small_leaves_for_all`, for a test by itself."""
     return small_leaves_for_all
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Wait until something is so."""
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, "it does not come"
-        time.sleep(0.002)
 
 
 @dataclass
@@ -403,6 +395,6 @@ def in_background(run: Callable[[], None]) -> Iterator[BaseException | None]:
     thread = threading.Thread(target=target, daemon=True)
     thread.start()
     yield None
-    thread.join(20)
+    thread.join(WAIT_S)
     assert not thread.is_alive(), "it does not end"
     yield outcome[0]

@@ -7,8 +7,7 @@ import queue
 import shutil
 import ssl
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,10 @@ from dmedia_transfer.peers.server.messages import DatabaseAt, Limits, Setup, Sto
 from dmedia_transfer.peers.trust import Trust
 from tests import factories
 from tests.peers import Machine, make_machine
+from tests.waiting import WAIT_S
+from tests.waiting import eventually as eventually
 
-TIMEOUT_S = 20
+TIMEOUT_S = WAIT_S
 
 
 class Host:
@@ -222,11 +223,3 @@ def client(host: Host, phone: Machine) -> Iterator[Client]:
     """The phone's connection to the host."""
     with connected(phone, host) as client:
         yield client
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
-    """Wait until something is so."""
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, "it does not come"
-        time.sleep(0.02)

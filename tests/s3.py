@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import re
 import shutil
@@ -15,9 +16,10 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -25,6 +27,7 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from dmedia_transfer.backends.s3 import S3Backend
 from dmedia_transfer.model import StoreSpec
@@ -32,6 +35,7 @@ from tests.factories import STORE_ID
 
 START_TIMEOUT_S: Final = 60.0  # moto imports for seconds on a busy machine
 EXTERNAL_URL: Final = os.environ.get("DMEDIA_TEST_S3_URL", "")
+EXTERNAL: Final = "external"
 _BUCKET: Final = "films"
 _REGION: Final = "us-east-1"
 
@@ -75,10 +79,32 @@ class S3Server:
         """boto3 with this server's credentials, whatever the environment says."""
         return boto3.session.Session(self.access_key, self.secret_key, region_name=_REGION)
 
-    def client(self, **options: Any) -> Any:
-        """A plain boto3 client, for looking at what a test has done."""
-        options = {"s3": {"addressing_style": "path"}, "retries": {"total_max_attempts": 1}, **options}
-        return self.session().client("s3", endpoint_url=self.url, config=Config(**options))
+    def client(self) -> Any:
+        """A plain boto3 client, for looking at what a test has done; one for each server, as making one is slow."""
+        return _client(self.url, self.access_key, self.secret_key)
+
+    @contextmanager
+    def own_bucket(self) -> Iterator[S3Server]:
+        """This server with a bucket that is new and empty, so that no test finds what another one has left.
+
+        Of an external server, which may not let us make one, it is the bucket that it has.
+        """
+        if self.name == EXTERNAL:
+            yield self
+            return
+        own = replace(self, bucket=f"test-{uuid.uuid4().hex}")
+        self.client().create_bucket(Bucket=own.bucket)
+        yield own
+        own._remove_bucket()
+
+    def _remove_bucket(self) -> None:
+        """moto keeps everything in memory, and rclone on the disk; what stays all the same disturbs nobody."""
+        client = self.client()
+        with suppress(ClientError):
+            for found in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):
+                for each in found.get("Contents", []):
+                    client.delete_object(Bucket=self.bucket, Key=each["Key"])
+            client.delete_bucket(Bucket=self.bucket)
 
     def spec(self, *, url: str = "", store_id: str = STORE_ID, **settings: Any) -> StoreSpec:
         """This server as a store; `url` puts a proxy in front of it."""
@@ -133,7 +159,7 @@ def external_server() -> S3Server:
     """The server that the environment names; it should be able to do all."""
     bucket = os.environ.get("DMEDIA_TEST_S3_BUCKET", "")
     server = S3Server(
-        "external",
+        EXTERNAL,
         EXTERNAL_URL,
         os.environ["AWS_ACCESS_KEY_ID"],
         os.environ["AWS_SECRET_ACCESS_KEY"],
@@ -162,6 +188,13 @@ def moto_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def external_s3() -> S3Server:
     """The server that `DMEDIA_TEST_S3_URL` names."""
     return external_server()
+
+
+@functools.cache
+def _client(url: str, access_key: str, secret_key: str) -> Any:
+    session = boto3.session.Session(access_key, secret_key, region_name=_REGION)
+    config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
+    return session.client("s3", endpoint_url=url, config=config)
 
 
 def _program(name: str) -> str:

@@ -18,9 +18,7 @@ from tests import factories
 from tests.couch import TIMEOUT_S, CouchServer
 from tests.peers import make_machine
 from tests.peerserver import Host
-from tests.s3 import EXTERNAL_URL, Abilities, S3Server, external_s3, moto_s3, rclone_s3
-
-__all__ = ["external_s3", "moto_s3", "rclone_s3"]  # fixtures
+from tests.s3 import EXTERNAL_URL, Abilities, S3Server
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from dmedia_transfer.errors import ConnectionLost
 from dmedia_transfer.leaves import LEAF_BYTES
 from dmedia_transfer.model import Direction, TransferKey
 from dmedia_transfer.states import Status
-from tests.device import WAIT_S, eventually
 from tests.e2e.conftest import Scene
 from tests.factories import content
+from tests.waiting import WAIT_S, eventually
 
 MIB = 1024 * 1024
 LEAF = LEAF_BYTES

@@ -18,10 +18,11 @@ SERVERS = ["rclone_s3", "moto_s3", *(["external_s3"] if EXTERNAL_URL else [])]
 
 
 @pytest.fixture(params=SERVERS)
-def s3(request: pytest.FixtureRequest) -> S3Server:
-    """Each S3-compatible server in turn."""
+def s3(request: pytest.FixtureRequest) -> Iterator[S3Server]:
+    """Each S3-compatible server in turn, with a bucket that nobody else uses."""
     server: S3Server = request.getfixturevalue(request.param)
-    return server
+    with server.own_bucket() as own:
+        yield own
 
 
 @pytest.fixture

@@ -18,10 +18,11 @@ from dmedia_transfer.errors import TransferError
 from dmedia_transfer.journal.leafrecords import unpack_bits
 from dmedia_transfer.model import Direction, TransferKey
 from dmedia_transfer.states import Status
-from tests.device import WAIT_S, Device, eventually
+from tests.device import Device
 from tests.e2e.acting import arrived, state_of
 from tests.e2e.conftest import Scene
 from tests.factories import content
+from tests.waiting import WAIT_S, eventually
 
 _seeds: Final = itertools.count(1000)  # servers outlive a test, and what one has uploaded is there for the next
 

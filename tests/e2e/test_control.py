@@ -16,7 +16,6 @@ import pytest
 from dmedia_transfer.client import Client
 from dmedia_transfer.model import PRIORITY_HIGH, PRIORITY_NOW, Direction, TransferKey
 from dmedia_transfer.states import Reason, Status
-from tests.device import eventually
 from tests.e2e.acting import (
     LEAF,
     MIB,
@@ -32,6 +31,7 @@ from tests.e2e.acting import (
 )
 from tests.e2e.conftest import Scene
 from tests.factories import content
+from tests.waiting import eventually
 
 SIZE = 4 * LEAF + 12345
 OVERHEAD = MIB // 2  # of requests and answers, and what is on its way when something is cut

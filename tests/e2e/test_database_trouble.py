@@ -24,11 +24,12 @@ from dmedia_transfer.model import StoreSpec, random_id
 from dmedia_transfer.states import Status
 from tests.bus import PrivateBus
 from tests.couch import TIMEOUT_S, CouchDb, CouchServer
-from tests.device import Device, eventually
+from tests.device import Device
 from tests.e2e.acting import download_of, wait_for
 from tests.factories import BytesBody, content, file_spec
 from tests.scripted import Answer, Asked
 from tests.troubled import InPlace, TroubledDatabase
+from tests.waiting import eventually
 
 SLOW_BPS = 1024 * 1024  # of each connection to the store
 SLOW_BYTES = 3 * 1024 * 1024  # so that a transfer takes a while

@@ -10,11 +10,12 @@ import pytest
 
 from dmedia_transfer.model import Direction
 from dmedia_transfer.states import Reason, Status
-from tests.device import Device, eventually
+from tests.device import Device
 from tests.drives import Drive
 from tests.e2e.acting import LEAF, MIB, on_one_server
 from tests.e2e.conftest import Scene
 from tests.e2e.looking import ask, assert_finished, prepared, recorded, wait_until
+from tests.waiting import eventually
 
 pytestmark = on_one_server
 CONNECTIONS = 2

@@ -19,12 +19,12 @@ from dmedia_transfer import documents
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.model import Direction, TransferKey
 from dmedia_transfer.states import Status
-from tests.device import WAIT_S, eventually
 from tests.e2e.acting import MIB
 from tests.e2e.conftest import Scene
 from tests.e2e.looking import ask, assert_finished, left_over, prepared, recorded, rows, status_of, wait_until
 from tests.factories import content
 from tests.s3 import S3Server
+from tests.waiting import WAIT_S, eventually
 
 SIZE: Final = 13 * MIB + 5  # two leaves
 
@@ -98,9 +98,10 @@ ALL: Final = (
 
 
 @pytest.fixture
-def s3(rclone_s3: S3Server) -> S3Server:
+def s3(rclone_s3: S3Server) -> Iterator[S3Server]:
     """The one of the servers that says when an upload was begun."""
-    return rclone_s3
+    with rclone_s3.own_bucket() as own:
+        yield own
 
 
 def points_in_the_program() -> Iterator[str]:

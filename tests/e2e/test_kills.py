@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from dmedia_transfer.model import Direction
-from tests.device import eventually
 from tests.e2e.acting import LEAF, MIB, moved
 from tests.e2e.conftest import Scene
 from tests.e2e.looking import ask, assert_finished, prepared, recorded
+from tests.waiting import eventually
 
 LEAVES = 6
 SIZE = (LEAVES - 1) * LEAF + 12345

@@ -12,11 +12,12 @@ import pytest
 from dmedia_transfer.client import Client
 from dmedia_transfer.model import Direction, TransferKey
 from dmedia_transfer.states import Reason, Status
-from tests.device import Device, eventually
+from tests.device import Device
 from tests.e2e.acting import LEAF, MIB, arrived, begin, moved, on_one_server, wait_for, wait_for_bytes
 from tests.e2e.conftest import Scene
 from tests.proxy import FaultyProxy
 from tests.s3 import S3Server, running_rclone
+from tests.waiting import eventually
 
 MB = 1_000_000
 both_ways = pytest.mark.parametrize("direction", list(Direction))

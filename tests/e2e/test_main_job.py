@@ -14,10 +14,10 @@ from dmedia_transfer.errors import InvalidRequest, TransferError
 from dmedia_transfer.model import PRIORITY_NOW, Direction, TransferKey
 from dmedia_transfer.states import Status
 from dmedia_transfer.statusdoc import StatusDocument, read_status, transfers_id
-from tests.device import eventually
 from tests.e2e.acting import download_of, wait_for
 from tests.e2e.conftest import Scene
 from tests.factories import content
+from tests.waiting import eventually
 
 MIB = 1024 * 1024
 SIZE = 20 * MIB + 12345

@@ -20,10 +20,10 @@ from botocore.exceptions import ClientError
 from dmedia_transfer import leaves
 from dmedia_transfer.model import Direction, TransferKey
 from dmedia_transfer.states import Status
-from tests.device import eventually
 from tests.e2e.acting import LEAF, MIB, moved
 from tests.e2e.conftest import Scene
 from tests.e2e.looking import ask, assert_finished, prepared, recorded, status_of, unfinished
+from tests.waiting import eventually
 
 SOAK: Final = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 CONNECTIONS: Final = 4

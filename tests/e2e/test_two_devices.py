@@ -23,11 +23,11 @@ from dmedia_transfer.model import random_id
 from dmedia_transfer.states import Reason, Status
 from tests.bus import PrivateBus, running_bus
 from tests.couch import CouchServer
-from tests.device import eventually
 from tests.e2e.members import Member, Phone
 from tests.factories import content
 from tests.proxy import FaultyProxy
 from tests.s3 import S3Server
+from tests.waiting import eventually
 
 MIB = 1024 * 1024
 FILM_BYTES = 20 * MIB + 777

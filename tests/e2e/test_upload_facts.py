@@ -11,10 +11,10 @@ import pytest
 from dmedia_transfer.bindings import Bindings
 from dmedia_transfer.model import Direction, TransferKey
 from dmedia_transfer.states import Reason, Status
-from tests.device import eventually
 from tests.e2e.acting import LEAF, MIB, on_one_server
 from tests.e2e.conftest import Scene
 from tests.e2e.looking import ask, assert_finished, prepared, recorded, unfinished, wait_until
+from tests.waiting import eventually
 
 LEAVES = 4
 SIZE = (LEAVES - 1) * LEAF + 12345

@@ -21,11 +21,11 @@ from dmedia_transfer.states import Event, Reason, Status
 from tests.bus import ServiceThread
 from tests.cli import Terminal
 from tests.control import FakeControl
+from tests.waiting import WAIT_S
 
 FILM, SONG, STORE = "FILM" + "A" * 44, "SONG" + "A" * 44, "S" * 24
 DOWNLOAD = TransferKey(Direction.DOWNLOAD, FILM, "")
 UPLOAD = TransferKey(Direction.UPLOAD, FILM, STORE)
-WAIT_S = 20.0
 
 
 def queue_of(terminal: Terminal) -> list[dict[str, Any]]:

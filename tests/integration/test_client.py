@@ -20,11 +20,11 @@ from dmedia_transfer.model import Direction, Entry, Transfer, TransferKey
 from dmedia_transfer.states import Event, Reason, Status
 from tests.bus import ROOT_DIR, PrivateBus, ServiceThread, running_bus, running_server
 from tests.factories import STORE_ID
+from tests.waiting import WAIT_S
 
 FILE_ID = "F" * 48
 OTHER_FILE_ID = "A" * 48
 DOWNLOAD = TransferKey(Direction.DOWNLOAD, FILE_ID, "")
-WAIT_S = 20.0  # what has to happen has happened by then
 
 
 @pytest.fixture

@@ -20,9 +20,10 @@ from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.feed import Feed
 from dmedia_transfer.couch.session import Address
 from tests import factories
-from tests.couchfeed import Inbox, MemoryCheckpoints, eventually
+from tests.couchfeed import Inbox, MemoryCheckpoints
 from tests.proxy import FaultyProxy
 from tests.scripted import Answer, Asked, ScriptedServer
+from tests.waiting import eventually
 
 MACHINE, STORE = factories.MACHINE_ID, factories.STORE_ID
 FILE = "F" * 48

@@ -19,10 +19,11 @@ from dmedia_transfer.errors import InvalidDocument, Unknown
 from dmedia_transfer.model import AddEntry, Entry, FileSpec, PauseQueue, QueueEdit, RecordStored, RemoveEntries
 from dmedia_transfer.ports import KnownFile
 from tests import factories
-from tests.couchfeed import Inbox, eventually
+from tests.couchfeed import Inbox
 from tests.fakes import FakeOutbox
 from tests.proxy import FaultyProxy
 from tests.scripted import Answer, Asked, ScriptedServer
+from tests.waiting import eventually
 
 MACHINE, STORE = factories.MACHINE_ID, factories.STORE_ID
 FILE = "F" * 48

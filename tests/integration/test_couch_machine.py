@@ -21,7 +21,8 @@ from dmedia_transfer.model import AddEntry, ChangeEntries, Direction, Entry, Rec
 from dmedia_transfer.states import Status
 from tests import factories
 from tests.couch import CouchDb
-from tests.couchfeed import Inbox, eventually
+from tests.couchfeed import Inbox
+from tests.waiting import eventually
 
 MACHINE, STORE, OTHER = factories.MACHINE_ID, factories.STORE_ID, factories.OTHER_STORE_ID
 FILE = "A" * 48

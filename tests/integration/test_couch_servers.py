@@ -22,7 +22,7 @@ from dmedia_transfer.couch.embedded.lock import FileLock
 from dmedia_transfer.couch.peruser import PerUserServer
 from dmedia_transfer.couch.servers import DocumentServer
 from dmedia_transfer.errors import DatabaseUnavailable, InvalidConfig
-from tests.couchfeed import eventually
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)

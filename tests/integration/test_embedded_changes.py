@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.couch import CouchDb, CouchServer
+from tests.waiting import WAIT_S
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
-PATIENCE_S = 15.0
 
 
 class Feed:
@@ -31,7 +31,7 @@ class Feed:
             params=query,
             json=body,
             stream=True,
-            timeout=PATIENCE_S,
+            timeout=WAIT_S,
         )
         assert self._response.status_code == 200, self._response.text
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -47,7 +47,7 @@ class Feed:
 
     def line(self) -> bytes | None:
         """The next line, also a heartbeat; None at the end."""
-        return self.lines.get(timeout=PATIENCE_S)
+        return self.lines.get(timeout=WAIT_S)
 
     def row(self) -> dict[str, Any]:
         """The next line that is no heartbeat."""
@@ -187,8 +187,8 @@ def test_a_longpoll_waits_for_the_next_change(couch_db: CouchDb, couchdb_server:
     with pytest.raises(queue.Empty):
         answers.get(timeout=0.5)
     couch_db.put("new", {})
-    assert ids(answers.get(timeout=PATIENCE_S)) == ["new"]
-    thread.join(PATIENCE_S)
+    assert ids(answers.get(timeout=WAIT_S)) == ["new"]
+    thread.join(WAIT_S)
 
 
 def test_a_longpoll_with_something_to_tell_does_not_wait(couch_db: CouchDb) -> None:
@@ -264,7 +264,7 @@ def test_deleting_the_database_ends_its_feeds_normally(couch_db: CouchDb, feeds:
     feed = feeds(since="now", heartbeat="500")
     assert feed.line() == b""
     couch_db("DELETE")
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + WAIT_S
     while (line := feed.line()) is not None:
         assert time.monotonic() < deadline
         assert line == b"" or b"last_seq" in line

@@ -20,8 +20,7 @@ import requests
 from dmedia_transfer.couch.embedded.launch import EmbeddedServer, running, served
 from dmedia_transfer.errors import DatabaseUnavailable
 from tests.couch import CouchDb
-
-TIMEOUT_S = 20
+from tests.waiting import WAIT_S
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ def wait_until_gone(pid: int, timeout_s: float = 5.0) -> None:
 def test_without_the_password_nothing_is_told(server: EmbeddedServer) -> None:
     for path in ("/", "/_up", "/_all_dbs", "/db", "/db/doc", "/nowhere/at/all"):
         for auth in (None, ("dmedia", "wrong"), ("other", server.address.password)):
-            response = requests.get(server.address.url + path, auth=auth, timeout=TIMEOUT_S)
+            response = requests.get(server.address.url + path, auth=auth, timeout=WAIT_S)
             assert response.status_code == 401
             assert response.headers["WWW-Authenticate"].startswith("Basic")
             assert response.json()["error"] == "unauthorized"
@@ -73,7 +72,7 @@ def test_without_the_password_nothing_is_told(server: EmbeddedServer) -> None:
 
 @pytest.mark.parametrize("header", ["", "Basic", "Basic !!!", "Bearer x", "Basic " + base64.b64encode(b"x").decode()])
 def test_a_broken_authorization_is_refused(server: EmbeddedServer, header: str) -> None:
-    response = requests.get(server.address.url, headers={"Authorization": header}, timeout=TIMEOUT_S)
+    response = requests.get(server.address.url, headers={"Authorization": header}, timeout=WAIT_S)
     assert response.status_code == 401
 
 
@@ -84,11 +83,11 @@ def test_a_web_page_cannot_ask_even_with_the_password(server: EmbeddedServer) ->
             {"Host": "127.0.0.1.evil.example"},
             {"Origin": "https://evil.example"},
         ):
-            response = session.get(server.address.url, headers=headers, timeout=TIMEOUT_S)
+            response = session.get(server.address.url, headers=headers, timeout=WAIT_S)
             assert response.status_code == 403
             assert "Access-Control-Allow-Origin" not in response.headers
         port = server.address.url.rpartition(":")[2]
-        assert session.get(server.address.url, headers={"Host": f"localhost:{port}"}, timeout=TIMEOUT_S).ok
+        assert session.get(server.address.url, headers={"Host": f"localhost:{port}"}, timeout=WAIT_S).ok
 
 
 def test_only_loopback_is_listened_on(file: Path) -> None:
@@ -113,7 +112,7 @@ def test_what_it_keeps_is_for_its_owner_only(server: EmbeddedServer, file: Path)
 def test_two_servers_never_open_one_file(server: EmbeddedServer, file: Path) -> None:
     command = [sys.executable, "-m", "dmedia_transfer.couch.embedded", "--file", str(file), "--lock-wait", "0"]
     second = subprocess.run(
-        [*command, "--credentials-fd", "0"], input=b"user:password\n", capture_output=True, timeout=TIMEOUT_S
+        [*command, "--credentials-fd", "0"], input=b"user:password\n", capture_output=True, timeout=WAIT_S
     )
     assert second.returncode == 1
     assert b"another server has" in second.stderr
@@ -131,7 +130,7 @@ def test_a_running_server_is_found_and_one_that_ended_is_not(file: Path) -> None
 
 def test_where_none_runs_one_is_started_for_as_long_as_needed(file: Path) -> None:
     with served(file) as address:
-        assert requests.get(address.url, auth=(address.user, address.password), timeout=TIMEOUT_S).ok
+        assert requests.get(address.url, auth=(address.user, address.password), timeout=WAIT_S).ok
         assert running(file) == address
     assert running(file) is None
 
@@ -189,7 +188,7 @@ def test_a_death_is_noticed_and_a_start_brings_it_back(file: Path) -> None:
     assert is_dead(server)
     second = server.start()
     assert not is_dead(server)
-    assert requests.get(second.url, auth=(second.user, second.password), timeout=TIMEOUT_S).ok
+    assert requests.get(second.url, auth=(second.user, second.password), timeout=WAIT_S).ok
     server.stop()
     server.stop()
     assert is_dead(server)
@@ -208,7 +207,7 @@ def test_it_ends_when_its_parent_dies(file: Path) -> None:
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     parent.kill()
-    parent.communicate(timeout=TIMEOUT_S)
+    parent.communicate(timeout=WAIT_S)
     wait_until_gone(pid)
     assert running(file) is None
 
@@ -276,10 +275,10 @@ def test_an_idle_server_does_not_wake_up(server: EmbeddedServer) -> None:
 def test_garbage_on_the_line_does_not_disturb_others(server: EmbeddedServer) -> None:
     host, port = "127.0.0.1", int(server.address.url.rpartition(":")[2])
     for garbage in (b"\x16\x03\x01\x00\x00", b"GET / HTTP/9.9\r\n\r\n", b"GET /%zz HTTP/1.1\r\n\r\n", b"\r\n" * 1000):
-        with socket.create_connection((host, port), timeout=TIMEOUT_S) as connection:
+        with socket.create_connection((host, port), timeout=WAIT_S) as connection:
             connection.sendall(garbage)
     with session_for(server) as session:
-        assert session.get(server.address.url, timeout=TIMEOUT_S).ok
+        assert session.get(server.address.url, timeout=WAIT_S).ok
 
 
 def test_the_launcher_loads_nothing_heavy() -> None:
@@ -288,4 +287,4 @@ def test_the_launcher_loads_nothing_heavy() -> None:
         "heavy = {'aiohttp', 'asyncio', 'sqlite3', 'pydantic', 'requests'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or 0)\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=TIMEOUT_S)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=WAIT_S)

@@ -20,13 +20,13 @@ from dmedia_transfer.multipart import Session
 from tests.factories import content
 from tests.proxy import FaultyProxy
 from tests.s3 import S3Server
+from tests.waiting import WAIT_S
 
 MIB = 1024 * 1024
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "multipart_upload.py"
 SIZE = 32 * MIB + 12345
 PAUSED = 3
-WAIT_S = 60
 
 
 @pytest.fixture(params=["rclone_s3", "moto_s3"])

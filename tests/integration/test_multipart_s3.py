@@ -14,11 +14,9 @@ import pytest
 import dmedia_transfer
 from dmedia_transfer.errors import AccessDenied, InvalidInput, TransferError
 from dmedia_transfer.multipart import Paused
-from tests.engine import wait_for
 from tests.factories import content
-from tests.s3 import S3Server, moto_s3, rclone_s3
-
-__all__ = ["moto_s3", "rclone_s3"]
+from tests.s3 import S3Server
+from tests.waiting import eventually
 
 PART = 5 * 1024 * 1024
 DATA = content(3 * PART + 1234)
@@ -70,7 +68,7 @@ def paused_session(upload: dmedia_transfer.MultipartUpload) -> dict[str, Any]:
     upload.on("paused", told.append)
     upload.on("part", lambda event: upload.pause())
     upload.start()
-    wait_for(lambda: bool(told), timeout_s=30)
+    eventually(lambda: bool(told))
     session = json.loads(json.dumps(told[0].session))
     assert isinstance(session, dict)
     return session

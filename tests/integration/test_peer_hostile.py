@@ -21,7 +21,8 @@ from dmedia_transfer.peers.server import doors
 from tests import factories
 from tests.integration.test_peer_uploads import PATCH, TUS, b64, begin, left_behind, offset_of, patch
 from tests.peers import NOW, Machine, make_machine
-from tests.peerserver import Client, Host, connected, eventually
+from tests.peerserver import Client, Host, connected
+from tests.waiting import eventually
 
 DATA = factories.content(300_000, seed=4)
 

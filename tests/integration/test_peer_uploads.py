@@ -22,7 +22,8 @@ from dmedia_transfer.model import FileSpec
 from dmedia_transfer.peers import wire
 from tests import factories
 from tests.peers import Machine, make_machine
-from tests.peerserver import Client, Host, connected, eventually
+from tests.peerserver import Client, Host, connected
+from tests.waiting import eventually
 
 LEAF = leaves.LEAF_BYTES
 DATA = factories.content(2 * LEAF + 1000, seed=3)

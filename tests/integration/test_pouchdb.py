@@ -18,9 +18,9 @@ from dmedia_transfer.couch.replication import Replication, Target
 from dmedia_transfer.couch.session import Address
 from tests.couch import CouchDb, CouchServer
 from tests.factories import MACHINE_ID
+from tests.waiting import WAIT_S
 
 FOLDER = Path(__file__).parents[1] / "pouchdb"
-WAIT_S = 20.0
 A, B, C = "a" * 32, "b" * 32, "c" * 32
 
 

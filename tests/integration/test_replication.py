@@ -21,9 +21,9 @@ from dmedia_transfer.couch.replication.peer import Peer, Refused
 from dmedia_transfer.couch.session import Address, Rejected
 from dmedia_transfer.errors import Conflict
 from tests.couch import CouchDb, CouchServer
-from tests.couchfeed import eventually
 from tests.factories import MACHINE_ID
 from tests.proxy import FaultyProxy
+from tests.waiting import eventually
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
 

@@ -38,9 +38,7 @@ from tests import factories
 from tests.factories import STORE_ID, BytesBody
 from tests.proxy import FaultyProxy
 from tests.rogue import EARLY, HANG_UP, WAIT, RogueServer, answer, s3_error
-from tests.s3 import S3Server, rclone_s3
-
-__all__ = ["rclone_s3"]
+from tests.s3 import S3Server
 
 KEY, SECRET, TOKEN = "AKIATESTTESTTEST", "the-secret-nobody-may-see", "the-token-nobody-may-see"
 DATA = factories.content(1000)

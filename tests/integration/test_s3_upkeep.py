@@ -12,9 +12,7 @@ from dmedia_transfer.backends.s3 import S3Backend
 from dmedia_transfer.errors import AccessDenied, Permanent
 from tests import factories
 from tests.factories import BytesBody
-from tests.s3 import S3Server, moto_s3, rclone_s3
-
-__all__ = ["moto_s3", "rclone_s3"]
+from tests.s3 import S3Server
 
 
 def unmetered(_count: int) -> None:

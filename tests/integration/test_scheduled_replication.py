@@ -19,9 +19,9 @@ from pydantic import SecretStr
 from dmedia_transfer.couch import pause
 from dmedia_transfer.couch.replication import Replication, Target, replication, scheduled
 from dmedia_transfer.couch.session import Address
-from tests.couchfeed import eventually
 from tests.factories import MACHINE_ID
 from tests.scripted import Answer, Asked, ScriptedServer
+from tests.waiting import eventually
 
 URL = "https://couch.example.org/dmedia"
 OTHER_URL = "https://nas.example.org/films"

@@ -25,12 +25,11 @@ from dmedia_transfer.model import Direction, FileSpec, TransferKey
 from dmedia_transfer.multipart import BufferBody
 from dmedia_transfer.tally import Tally
 from dmedia_transfer.upload import Upload
-from tests.engine import HOME_ID, Shown, in_background, no_pace, wait_for
+from tests.engine import HOME_ID, Shown, in_background, no_pace
 from tests.factories import STORE_ID, content, file_spec
 from tests.proxy import FaultyProxy
-from tests.s3 import S3Server, moto_s3, rclone_s3
-
-__all__ = ["moto_s3", "rclone_s3"]
+from tests.s3 import S3Server
+from tests.waiting import eventually
 
 LEAF = 256 * 1024
 LEAVES = 40
@@ -201,7 +200,7 @@ def test_a_pause_of_a_download_and_a_resume_fetch_no_leaf_twice(rig: Rig) -> Non
     crew, tally = Crew(CONNECTIONS), Tally(rig.file.size)
     outcome = in_background(rig.download(crew, tally).run)
     next(outcome)
-    wait_for(lambda: tally.pieces_done >= 5)
+    eventually(lambda: tally.pieces_done >= 5)
     crew.pause(0)
     assert isinstance(next(outcome), Interrupted)
     rig.proxy.limit(None)
@@ -218,7 +217,7 @@ def test_a_pause_of_an_upload_and_a_resume_send_no_part_twice(rig: Rig) -> None:
     crew, tally = Crew(CONNECTIONS), Tally(rig.file.size)
     outcome = in_background(rig.upload(crew, tally).run)
     next(outcome)
-    wait_for(lambda: tally.pieces_done >= 5)
+    eventually(lambda: tally.pieces_done >= 5)
     crew.pause(5)
     assert isinstance(next(outcome), Interrupted)
     assert tally.sent_bytes == tally.pieces_done * LEAF, "no part was cut"

@@ -11,7 +11,8 @@ import pytest
 
 from dmedia_transfer.crew import Crew
 from dmedia_transfer.errors import AccessDenied, ConnectionLost, Interrupted
-from tests.engine import in_background, wait_for
+from tests.engine import in_background
+from tests.waiting import eventually
 
 PIECES = 20
 
@@ -61,7 +62,7 @@ class Work:
 
         def fail(piece: int) -> BaseException | None:
             if piece == 1:
-                wait_for(lambda: len(self.begun) >= 3)
+                eventually(lambda: len(self.begun) >= 3)
             return error if piece == 1 else None
 
         return fail
@@ -78,7 +79,7 @@ def test_no_more_pieces_are_in_flight_than_there_are_connections() -> None:
     work = Work(connections=4)
     outcome = in_background(work.run)
     next(outcome)
-    wait_for(lambda: len(work.begun) == 4)
+    eventually(lambda: len(work.begun) == 4)
     time.sleep(0.02)
     assert work.crew.in_flight == len(work.begun) == 4
     work.gate.set()
@@ -89,7 +90,7 @@ def test_a_pause_lets_what_is_in_flight_finish_and_takes_nothing_new() -> None:
     work = Work()
     outcome = in_background(work.run)
     next(outcome)
-    wait_for(lambda: len(work.begun) == 3)
+    eventually(lambda: len(work.begun) == 3)
     assert work.crew.pause(10) == 3
     assert work.crew.pause(10) is None
     work.gate.set()
@@ -103,7 +104,7 @@ def test_what_outlasts_the_grace_is_cut_and_given_back() -> None:
     work = Work()
     outcome = in_background(work.run)
     next(outcome)
-    wait_for(lambda: len(work.begun) == 3)
+    eventually(lambda: len(work.begun) == 3)
     work.crew.pause(0.05)
     assert isinstance(next(outcome), Interrupted)
     assert work.done == []
@@ -114,7 +115,7 @@ def test_a_resume_before_the_pause_is_in_force_goes_straight_on() -> None:
     work = Work()
     outcome = in_background(work.run)
     next(outcome)
-    wait_for(lambda: len(work.begun) == 3)
+    eventually(lambda: len(work.begun) == 3)
     work.crew.pause(10)
     assert work.crew.resume()
     assert not work.crew.resume()
@@ -136,9 +137,9 @@ def test_pieces_that_a_pause_has_cut_are_taken_again_after_a_resume() -> None:
     work.error = stubborn
     outcome = in_background(work.run)
     next(outcome)
-    wait_for(lambda: len(work.begun) == 2)
+    eventually(lambda: len(work.begun) == 2)
     work.crew.pause(0)
-    wait_for(lambda: 0 in work.todo)
+    eventually(lambda: 0 in work.todo)
     assert work.crew.resume()
     work.gate.set()
     slow.set()
@@ -150,7 +151,7 @@ def test_a_stop_cuts_at_once_and_is_not_taken_back() -> None:
     work = Work()
     outcome = in_background(work.run)
     next(outcome)
-    wait_for(lambda: len(work.begun) == 3)
+    eventually(lambda: len(work.begun) == 3)
     begun = time.monotonic()
     work.crew.stop()
     assert not work.crew.resume()
@@ -164,7 +165,7 @@ def test_a_thread_that_connects_just_after_the_cut_is_cut_again() -> None:
     work = Work(connections=1)
     outcome = in_background(work.run)
     next(outcome)
-    wait_for(lambda: len(work.begun) == 1)
+    eventually(lambda: len(work.begun) == 1)
     work.missed_cuts = 2
     work.crew.stop()
     assert isinstance(next(outcome), Interrupted)
@@ -177,7 +178,7 @@ def test_an_error_ends_the_run_after_the_others_have_finished() -> None:
     work.error = work.fail_beside_others(refused)
     outcome = in_background(work.run)
     next(outcome)
-    wait_for(lambda: work.crew.in_flight == 2 and len(work.begun) == 3)  # piece 1 has failed
+    eventually(lambda: work.crew.in_flight == 2 and len(work.begun) == 3)  # piece 1 has failed
     work.gate.set()
     assert next(outcome) is refused
     assert sorted(work.done) == [0, 2]
@@ -199,7 +200,7 @@ def test_a_stop_during_an_error_is_still_in_force_after_it() -> None:
     work.error = work.fail_beside_others(AccessDenied("no"))
     outcome = in_background(work.run)
     next(outcome)
-    wait_for(lambda: len(work.begun) == 3)
+    eventually(lambda: len(work.begun) == 3)
     work.crew.stop()
     assert isinstance(next(outcome), AccessDenied)
     with pytest.raises(Interrupted):
@@ -210,9 +211,9 @@ def test_connections_that_are_cut_for_a_new_network_are_nobodys_fault() -> None:
     work = Work()
     outcome = in_background(work.run)
     next(outcome)
-    wait_for(lambda: len(work.begun) == 3)
+    eventually(lambda: len(work.begun) == 3)
     work.crew.cut()
-    wait_for(lambda: len(work.begun) == 6)
+    eventually(lambda: len(work.begun) == 6)
     work.gate.set()
     assert next(outcome) is None
     assert sorted(work.done) == list(range(PIECES))
@@ -238,18 +239,18 @@ def test_more_connections_work_at_once_and_fewer_let_what_is_in_flight_finish() 
 
     outcome = in_background(lambda: crew.run(lambda: todo.popleft() if todo else None, work, todo.appendleft))
     next(outcome)
-    wait_for(lambda: crew.in_flight == 1)
+    eventually(lambda: crew.in_flight == 1)
     crew.connect(4)
-    wait_for(lambda: crew.in_flight == 4)
+    eventually(lambda: crew.in_flight == 4)
     crew.connect(2)
     time.sleep(0.02)
     assert crew.in_flight == 4
     allowed.release(3)
-    wait_for(lambda: len(done) == 3 and crew.in_flight == 2)
+    eventually(lambda: len(done) == 3 and crew.in_flight == 2)
     time.sleep(0.02)
     assert crew.in_flight == 2
     crew.connect(3)
-    wait_for(lambda: crew.in_flight == 3)
+    eventually(lambda: crew.in_flight == 3)
     allowed.release(PIECES)
     assert next(outcome) is None
     assert sorted(done) == list(range(PIECES))
@@ -260,7 +261,7 @@ def test_no_more_connections_than_are_of_use() -> None:
     work.crew.most = 2
     outcome = in_background(work.run)
     next(outcome)
-    wait_for(lambda: work.crew.in_flight == 2)
+    eventually(lambda: work.crew.in_flight == 2)
     work.crew.connect(16)
     time.sleep(0.02)
     assert work.crew.in_flight == work.crew.connections == 2

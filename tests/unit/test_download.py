@@ -25,8 +25,9 @@ from dmedia_transfer.errors import (
 )
 from dmedia_transfer.model import Direction
 from dmedia_transfer.tally import Tally
-from tests.engine import FlakyStore, Hook, Rig, always, in_background, once, wait_for
+from tests.engine import FlakyStore, Hook, Rig, always, in_background, once
 from tests.factories import OTHER_STORE_ID, STORE_ID, content, file_spec
+from tests.waiting import eventually
 
 LEAVES = 10
 
@@ -238,7 +239,7 @@ def test_a_pause_cuts_leaves_in_flight_and_keeps_the_others(rig: Rig) -> None:
     crew, tally = Crew(3), Tally(rig.file.size)
     outcome = in_background(rig.download(store, crew=crew, tally=tally).run)
     next(outcome)
-    wait_for(lambda: bool(rig.recorded()))
+    eventually(lambda: bool(rig.recorded()))
     begun = time.monotonic()
     crew.pause(0)
     assert isinstance(next(outcome), Interrupted)
@@ -258,7 +259,7 @@ def test_a_pause_that_is_taken_back_at_once_loses_no_leaf(rig: Rig) -> None:
     crew = Crew(3)
     outcome = in_background(rig.download(store, crew=crew).run)
     next(outcome)
-    wait_for(lambda: bool(rig.recorded()))
+    eventually(lambda: bool(rig.recorded()))
     crew.pause(5)
     assert crew.resume()
     assert next(outcome) is None
@@ -285,7 +286,7 @@ def test_a_stop_ends_a_source_that_hangs(rig: Rig) -> None:
     crew = Crew(3)
     outcome = in_background(rig.download(store, crew=crew).run)
     next(outcome)
-    wait_for(lambda: store.count("fetch") == 3)
+    eventually(lambda: store.count("fetch") == 3)
     begun = time.monotonic()
     crew.stop()
     assert isinstance(next(outcome), Interrupted)

@@ -32,8 +32,8 @@ from dmedia_transfer.multipart import (
     Uploaded,
 )
 from dmedia_transfer.ports import Body, Meter, Part
-from tests.engine import wait_for
 from tests.factories import content
+from tests.waiting import eventually
 
 PART = 1000
 
@@ -196,12 +196,12 @@ def test_a_pause_finishes_what_is_in_flight_and_then_is_told_with_the_session() 
     upload = MultipartUpload(server, file_parts(DATA), connections=3)
     events = listen(upload)
     upload.start()
-    wait_for(lambda: len(server.begun) == 3)
+    eventually(lambda: len(server.begun) == 3)
     assert upload.pause()
     assert not upload.pause(), "it is pausing already"
     assert events[-1] == Pausing(3)
     server.gate.set()
-    wait_for(lambda: isinstance(events[-1], Paused))
+    eventually(lambda: isinstance(events[-1], Paused))
     paused = events[-1]
     assert (paused.upload_id, len(paused.parts), paused.bytes_sent) == ("upload-1", 3, 3 * PART)
     assert not upload.pause()
@@ -221,7 +221,7 @@ def test_a_resume_before_paused_means_that_paused_is_never_told() -> None:
     upload = MultipartUpload(server, file_parts(DATA), connections=3)
     events = listen(upload)
     upload.start()
-    wait_for(lambda: len(server.begun) == 3)
+    eventually(lambda: len(server.begun) == 3)
     assert upload.pause()
     assert upload.resume()
     server.gate.set()
@@ -240,12 +240,12 @@ def test_a_resume_while_paused_waits_to_be_told_means_that_it_is_not_told() -> N
     released = threading.Event()
     upload.on("pausing", lambda event: released.wait(10))
     upload.start()
-    wait_for(lambda: len(server.begun) == 2)
+    eventually(lambda: len(server.begun) == 2)
     pausing = threading.Thread(target=upload.pause)
     pausing.start()
-    wait_for(lambda: "Pausing" in kinds(events))
+    eventually(lambda: "Pausing" in kinds(events))
     server.gate.set()
-    wait_for(lambda: upload._state.name == "PAUSED")  # it has come into force, but a callback holds up the telling
+    eventually(lambda: upload._state.name == "PAUSED")  # it has come into force, but a callback holds up the telling
     assert upload.resume()
     released.set()
     pausing.join(10)
@@ -261,9 +261,9 @@ def test_parts_that_outlast_the_grace_are_cut_and_sent_again_on_resume() -> None
     upload = MultipartUpload(server, file_parts(DATA), connections=3, grace_s=0.05)
     events = listen(upload)
     upload.start()
-    wait_for(lambda: len(server.begun) == 3)
+    eventually(lambda: len(server.begun) == 3)
     upload.pause()
-    wait_for(lambda: isinstance(events[-1], Paused))
+    eventually(lambda: isinstance(events[-1], Paused))
     assert events[-1].bytes_sent == 0
     server.cut_now.clear()
     server.gate.set()
@@ -353,7 +353,7 @@ def test_aborting_lets_go_and_forgets_the_upload_at_the_server() -> None:
     upload = MultipartUpload(server, file_parts(DATA), connections=3)
     events = listen(upload)
     upload.start()
-    wait_for(lambda: len(server.begun) == 3)
+    eventually(lambda: len(server.begun) == 3)
     upload.abort()
     assert server.uploads == {}
     assert not upload.wait(1)
@@ -367,7 +367,7 @@ def test_aborting_from_a_callback_is_done_when_the_upload_has_let_go() -> None:
     upload.on("part", lambda event: upload.abort())
     upload.start()
     assert not upload.wait(10)
-    wait_for(lambda: server.uploads == {})
+    eventually(lambda: server.uploads == {})
 
 
 # Sessions
@@ -380,7 +380,7 @@ def paused_session(server: Server, source: PartSource, *, after: int, connection
     upload.on("paused", told.append)
     upload.on("part", lambda event: upload.pause() if event.part.number == after else None)
     upload.start()
-    wait_for(lambda: bool(told))
+    eventually(lambda: bool(told))
     session: dict[str, Any] = json.loads(json.dumps(told[0].session))
     assert session == json.loads(json.dumps(upload.session()))
     return session
@@ -435,9 +435,9 @@ def test_what_a_stream_gave_and_nobody_confirmed_is_in_the_session() -> None:
     upload = MultipartUpload(server, StreamParts(pipe, PART), connections=3, grace_s=0.05)
     events = listen(upload)
     upload.start()
-    wait_for(lambda: len(server.begun) == 3)
+    eventually(lambda: len(server.begun) == 3)
     upload.pause()
-    wait_for(lambda: isinstance(events[-1], Paused))
+    eventually(lambda: isinstance(events[-1], Paused))
     session = json.loads(json.dumps(events[-1].session))
     old = Session.read(session)
     assert (old.bytes_sent, old.bytes_read) == (0, pipe.read_bytes)
@@ -463,9 +463,9 @@ def test_a_slow_stream_that_is_paused_in_the_middle_of_a_part_loses_nothing() ->
     upload.append(MultipartUpload(server, source[0], connections=2, grace_s=0.0))
     events = listen(upload[0])
     upload[0].start()
-    wait_for(lambda: pipe.read_bytes > 100)
+    eventually(lambda: pipe.read_bytes > 100)
     upload[0].pause()
-    wait_for(lambda: isinstance(events[-1], Paused))
+    eventually(lambda: isinstance(events[-1], Paused))
     old = Session.read(json.loads(json.dumps(events[-1].session)))
     assert 0 < old.bytes_read == pipe.read_bytes < PART
     rest = StreamParts(Pipe(DATA[old.bytes_read : PART * 2]), old.part_bytes, unsent=old.unsent)
@@ -540,7 +540,7 @@ def test_however_often_it_is_paused_and_moved_to_another_process_no_part_is_sent
         upload.on("paused", ended.append if elsewhere else partial(go_on, upload))
         upload.on("uploaded", ended.append)
         upload.start()
-        wait_for(partial(bool, ended))
+        eventually(partial(bool, ended))
         if isinstance(ended[0], Uploaded):
             break
         old = Session.read(json.loads(json.dumps(ended[0].session)))

@@ -30,8 +30,9 @@ from dmedia_transfer.multipart import BufferBody
 from dmedia_transfer.ports import Body, Meter, Part, UploadRecord
 from dmedia_transfer.tally import Tally
 from dmedia_transfer.upload import abandon_current
-from tests.engine import FlakyStore, Rig, always, in_background, once, wait_for
+from tests.engine import FlakyStore, Rig, always, in_background, once
 from tests.factories import content, file_spec
+from tests.waiting import eventually
 
 LEAVES = 10
 ERRORS = {"reset": ConnectionLost("reset"), "busy": ServerBusy("slow down"), "gone": UploadGone("gone")}
@@ -402,7 +403,7 @@ def test_a_pause_lets_parts_in_flight_finish_and_they_are_not_sent_again(rig: Ri
     store, crew = FlakyStore(rate_bps=40_000), Crew(3)
     outcome = in_background(rig.upload(store, crew=crew).run)
     next(outcome)
-    wait_for(lambda: store.count("put_part") >= 3)
+    eventually(lambda: store.count("put_part") >= 3)
     crew.pause(5)
     assert isinstance(next(outcome), Interrupted)
     confirmed = rig.parts_on_record()
@@ -417,7 +418,7 @@ def test_parts_that_outlast_the_grace_are_cut_and_sent_again(rig: Rig) -> None:
     store, crew = FlakyStore(rate_bps=100), Crew(3)
     outcome = in_background(rig.upload(store, crew=crew).run)
     next(outcome)
-    wait_for(lambda: store.count("put_part") == 3)
+    eventually(lambda: store.count("put_part") == 3)
     begun = time.monotonic()
     crew.pause(0.1)
     assert isinstance(next(outcome), Interrupted)
@@ -432,7 +433,7 @@ def test_a_pause_that_is_taken_back_sends_nothing_twice(rig: Rig) -> None:
     store, crew = FlakyStore(rate_bps=100_000), Crew(3)
     outcome = in_background(rig.upload(store, crew=crew).run)
     next(outcome)
-    wait_for(lambda: store.count("put_part") >= 3)
+    eventually(lambda: store.count("put_part") >= 3)
     crew.pause(5)
     assert crew.resume()
     assert next(outcome) is None
