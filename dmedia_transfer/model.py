@@ -381,6 +381,7 @@ class Logged:
     logger: str
     message: str
     key: TransferKey | None
+    code: tuple[str, int, str] = ("", 0, "")  # the file, line and function that logged it
 
 
 Report = Moved | Ended | Logged

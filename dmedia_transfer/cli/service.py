@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from dmedia_transfer import journald
 from dmedia_transfer.cli import words
 from dmedia_transfer.cli.options import command, json_option, with_device
 
 if TYPE_CHECKING:
     from dmedia_transfer.cli.device import Device
-
-# What journald reads at the beginning of a line (sd-daemon(3)).
-_SYSLOG: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 @command("daemon", "Run the daemon in the foreground.")
@@ -64,10 +61,10 @@ def demo_command(*, file: Path | None, size: str, keep: bool) -> int:
 
 
 class _Journald(logging.Formatter):
-    """Lines with their level in front, as journald takes them; it knows the time itself."""
+    """Lines with their level in front, as journald takes them from stderr (sd-daemon(3)); it knows the time itself."""
 
     def format(self, record: logging.LogRecord) -> str:
-        prefix = f"<{_SYSLOG.get(record.levelno, 6)}>"
+        prefix = f"<{journald.PRIORITIES.get(record.levelno, 6)}>"
         return "\n".join(prefix + line for line in super().format(record).splitlines())
 
 
@@ -76,9 +73,10 @@ def _log(level: str) -> None:
     root = logging.getLogger()
     if root.level == logging.DEBUG:
         return
-    handler = logging.StreamHandler(sys.stderr)
-    if "JOURNAL_STREAM" in os.environ:
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if journald.is_stderr():
         handler.setFormatter(_Journald("%(name)s: %(message)s"))
+        handler = journald.JournalHandler(handler)
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.handlers[:] = [handler]

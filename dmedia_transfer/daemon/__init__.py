@@ -44,6 +44,7 @@ from dmedia_transfer.daemon import settings
 from dmedia_transfer.daemon.reloading import Reloading
 from dmedia_transfer.daemon.unpeered import peering_of
 from dmedia_transfer.daemon.watchdog import Watchdog
+from dmedia_transfer.daemon.workerlog import relay
 from dmedia_transfer.errors import ConnectionLost, InvalidDocument, TransferError
 from dmedia_transfer.filestore import FileStores
 from dmedia_transfer.identity import machine_id
@@ -360,8 +361,8 @@ class Daemon:
         match report:
             case Moved() | Ended():
                 self._manager.report(report)
-            case Logged(level, logger, message, key):
-                logging.getLogger(logger).log(level, "%s: %s" if key else "%s%s", key or "", message)
+            case Logged():
+                relay(report)
 
     def _problem(self, source: str, problem: str | None) -> None:
         self._manager.set_problem(source, problem)

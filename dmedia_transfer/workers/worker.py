@@ -140,7 +140,8 @@ class _Forward(logging.Handler):
             key = current.job.key if current is not None else None
             # The daemon puts the key before each line.
             line = self.format(record).removeprefix(f"{key}: ")[:MAX_LINE]
-            self._worker.send(Logged(record.levelno, record.name, line, key))
+            code = (record.pathname, record.lineno, record.funcName)
+            self._worker.send(Logged(record.levelno, record.name, line, key, code))
         except Exception:
             self.handleError(record)
 
