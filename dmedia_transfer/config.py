@@ -11,7 +11,7 @@ import socket
 import tomllib
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
@@ -24,6 +24,7 @@ APP = "dmedia-transfer"
 EMBEDDED = "embedded"
 PER_USER = "per-user"
 PREFIX = "DMEDIA_"
+TABLES = ("sync", "peer", "network", "power")  # their errors name the key within
 # https://docs.couchdb.org/en/stable/api/database/common.html#put--db
 _DATABASE_NAME = r"[a-z][a-z0-9_$()+/-]{0,237}"
 
@@ -116,6 +117,39 @@ class PeerSettings(BaseModel):
         return value
 
 
+class _Table(BaseModel):
+    """A table of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(f"should not be {str(value).lower()}")
+        return value
+
+
+class NetworkSettings(_Table):
+    """The table `[network]`: what a connection that NetworkManager knows of is used for."""
+
+    follow: bool = Field(True, description="whether NetworkManager is believed; else there is always a connection")
+    metered: Literal["never", "ask-no", "always"] = Field(
+        "ask-no",
+        description="what goes over a connection that costs by the byte: nothing, the urgent and small, all",
+    )
+    metered_max_bytes: int = Field(10_000_000, ge=0, description="with `ask-no`, a file of at most so many is small")
+
+
+class PowerSettings(_Table):
+    """The table `[power]`: what happens on a battery, and whether the machine may fall asleep."""
+
+    min_battery_percent: float = Field(
+        15.0, ge=0, le=100, description="on a battery below this nothing moves; 0: the battery does not matter"
+    )
+    keep_awake: bool = Field(True, description="on mains the machine does not fall asleep while something moves")
+
+
 class Config(BaseSettings):
     """All that can be set. Nothing in it changes while the daemon runs, but a reload reads it anew."""
 
@@ -170,6 +204,12 @@ class Config(BaseSettings):
     peer: Annotated[PeerSettings, NoDecode] = Field(
         PeerSettings(),
         description="the table of the server for peers; in the environment DMEDIA_PEER__ENABLED and so on",
+    )
+    network: Annotated[NetworkSettings, NoDecode] = Field(
+        NetworkSettings(), description="the table of what a connection is used for; DMEDIA_NETWORK__METERED and so on"
+    )
+    power: Annotated[PowerSettings, NoDecode] = Field(
+        PowerSettings(), description="the table of battery and sleep; DMEDIA_POWER__KEEP_AWAKE and so on"
     )
     log_level: str = Field("INFO", description="how much the log says: DEBUG, INFO, WARNING or ERROR")
 
@@ -312,7 +352,7 @@ def _problem(path: Path, error: ValidationError) -> InvalidConfig:
     if first["type"] == "extra_forbidden":
         return InvalidConfig(f"{path}: {shown(within)}: there is no such setting")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return InvalidConfig(f"{where}: {within if key in ('sync', 'peer') else key}: {message}")
+    return InvalidConfig(f"{where}: {within if key in TABLES else key}: {message}")
 
 
 def _is_loopback(host: str) -> bool:

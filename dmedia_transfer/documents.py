@@ -113,6 +113,7 @@ class _EntryView(_View):
     priority: Priority = 0
     paused: bool = False
     only: bool = False
+    metered: bool = False
     time: float = 0.0
     requested_by: str = Field(default="", max_length=256)
 
@@ -223,6 +224,7 @@ def read_entry(raw: object, *, document_id: str, position: int) -> Entry:
         priority=view.priority,
         paused=view.paused,
         only=view.only,
+        metered=view.metered,
         time=view.time,
         requested_by=view.requested_by,
     )
@@ -291,6 +293,8 @@ def write_entry(entry: Entry) -> dict[str, Any]:
         raw["store_id"] = entry.store_id
     if entry.only:
         raw["only"] = True
+    if entry.metered:
+        raw["metered"] = True
     return raw
 
 

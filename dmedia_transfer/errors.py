@@ -19,7 +19,8 @@
      │   ├─ DiskFull            reason `disk-full`
      │   ├─ StoreMissing        reason `store-missing`
      │   ├─ NoSource            reason `no-source`
-     │   └─ Offline             reason `offline`
+     │   ├─ Offline             reason `offline`
+     │   └─ Metered             reason `metered`
      ├─ CorruptLeaf             a leaf does not match its digest: fetched again, then another source
      ├─ Permanent               trying again does not help
      │   ├─ AccessDenied        the store refuses us, or was not enabled on this machine
@@ -193,6 +194,12 @@ class Offline(Waiting):
     """There is no connection."""
 
     reason = "offline"
+
+
+class Metered(Waiting):
+    """The connection costs by the byte, and the transfer is not worth it."""
+
+    reason = "metered"
 
 
 class CorruptLeaf(TransferError):

@@ -56,6 +56,7 @@ class Entry:
     priority: int = PRIORITY_NORMAL
     paused: bool = False
     only: bool = False  # a download from `store_id` and nowhere else
+    metered: bool = False  # also over a connection that costs by the byte
     time: float = 0.0  # Unix seconds, when it was asked for
     requested_by: str = ""
 
@@ -131,6 +132,7 @@ class Transfer:
     priority: int = PRIORITY_NORMAL
     preferred_store: str = ""
     only: bool = False
+    metered: bool = False  # also over a connection that costs by the byte
     progress: Progress = Progress()
     failure: Failure | None = None  # the last error, also while it is tried again
     attempts: int = 0  # failed ones in a row, since leaves last advanced
@@ -412,6 +414,7 @@ class ChangeEntries:
     identities: tuple[str, ...]
     paused: bool | None = None  # None: left as it is
     priority: int | None = None
+    metered: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

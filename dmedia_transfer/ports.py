@@ -440,6 +440,9 @@ class Control(Protocol):
     def set_priority(self, key: TransferKey, priority: int) -> bool:
         """A person wants it sooner or later."""
 
+    def set_metered(self, key: TransferKey, metered: bool) -> bool:
+        """A person wants it to go on over a connection that costs by the byte, too; or not any more."""
+
     def pause_all(self) -> bool:
         """Hold the whole queue, new entries too; each transfer keeps its own status."""
 

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Fixtures that several rooms use.
-pytest_plugins = ("tests.bus", "tests.couch", "tests.engine", "tests.s3", "tests.cli", "tests.peerserver")
+pytest_plugins = (
+    "tests.bus",
+    "tests.couch",
+    "tests.engine",
+    "tests.s3",
+    "tests.cli",
+    "tests.peerserver",
+    "tests.system",
+)
 
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("soak", settings.get_profile("default"), max_examples=3000)

@@ -144,6 +144,13 @@ class FakeControl:
         self.change(key, priority=priority)
         return True
 
+    def set_metered(self, key: TransferKey, metered: bool) -> bool:
+        self._maybe_fail()
+        if self._transfers[key].metered == metered:
+            return False
+        self.change(key, metered=metered)
+        return True
+
     def pause_all(self) -> bool:
         return self._hold(True)
 

@@ -102,6 +102,7 @@ class Device:
         """The environment of this device's programs."""
         env = {**os.environ, "HOME": str(self.folder), "DMEDIA_CONFIG": str(self.config_file)}
         env["DBUS_SESSION_BUS_ADDRESS"] = self.bus.address
+        env["DBUS_SYSTEM_BUS_ADDRESS"] = f"unix:path={self.folder}/no-bus"  # a developer's battery is none of ours
         if self.couch is not None:
             env["DMEDIA_COUCHDB_USER"] = self.couch.user
             env["DMEDIA_COUCHDB_PASSWORD"] = self.couch.password

@@ -57,6 +57,7 @@ class Calls:
             "Cancel": control.cancel,
             "Retry": control.retry,
             "SetPriority": lambda key, priority: control.set_priority(key, values.priority(priority)),
+            "SetMetered": lambda key, metered: control.set_metered(key, bool(metered)),
         }
 
     def knows(self, path: str) -> bool:

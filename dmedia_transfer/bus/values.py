@@ -67,6 +67,7 @@ def transfer_properties(transfer: Transfer) -> dict[str, Any]:
             "Status": transfer.status,
             "Reason": transfer.reason or "",
             "Priority": transfer.priority,
+            "Metered": transfer.metered,
             "Error": str(transfer.failure or ""),
             "RequestedBy": transfer.requested_by,
             "Sources": transfer.sources,
@@ -127,6 +128,7 @@ class UploadOptions(_Options):
 
     priority: Annotated[Priority, BeforeValidator(_number)] = PRIORITY_NORMAL
     paused: bool = False
+    metered: bool = False
     requested_by: Annotated[str, StringConstraints(max_length=256)] = ""
 
 

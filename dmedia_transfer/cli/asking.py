@@ -21,6 +21,12 @@ WHO = "dmedia-transfer"
 _priority = click.option(
     "-p", "--priority", default="normal", metavar="low|normal|high|now|N", help="`now` goes before all that is lower."
 )
+_metered = click.option(
+    "--even-metered",
+    "metered",
+    is_flag=True,
+    help="Also over a connection that costs by the byte; for one that is queued already, too.",
+)
 _wait = click.option("-w", "--wait", is_flag=True, help="Wait for its end and show the progress.")
 
 
@@ -36,6 +42,7 @@ _wait = click.option("-w", "--wait", is_flag=True, help="Wait for its end and sh
     help="All files whose IDs are in LIST, one a line; - is stdin.",
 )
 @click.option("--only", is_flag=True, help="From STORE and from nowhere else.")
+@_metered
 @_wait
 @on_option()
 @json_option("Print JSON, with --wait a line for each change.")
@@ -48,6 +55,7 @@ def download_command(
     priority: str,
     listed: Iterable[str] | None,
     only: bool,
+    metered: bool,
     wait: bool,
     machine: str,
     as_json: bool,
@@ -71,22 +79,23 @@ def download_command(
     if listed is not None:
         if file or wait:
             raise click.UsageError("--files-from goes without FILE, STORE and --wait.")
-        return _ask_for_all(device, listed, number, machine, as_json)
+        return _ask_for_all(device, listed, number, metered, machine, as_json)
     if not file:
         raise click.UsageError("Name a FILE, or a list with --files-from.")
-    return _ask(device, Direction.DOWNLOAD, file, store, number, only, wait, machine, as_json)
+    return _ask(device, Direction.DOWNLOAD, file, store, number, only, metered, wait, machine, as_json)
 
 
 @command("upload", "Send a file to a store.")
 @click.argument("file")
 @click.argument("store")
 @_priority
+@_metered
 @_wait
 @on_option()
 @json_option("Print JSON, with --wait a line for each change.")
 @with_device
 def upload_command(
-    device: Device, *, file: str, store: str, priority: str, wait: bool, machine: str, as_json: bool
+    device: Device, *, file: str, store: str, priority: str, metered: bool, wait: bool, machine: str, as_json: bool
 ) -> int:
     """Send FILE from this machine, or with --on from another one, to STORE.
 
@@ -98,7 +107,7 @@ def upload_command(
       dmedia-transfer upload R3XQK my-bucket --wait
     """
     number = words.parse_priority(priority)
-    return _ask(device, Direction.UPLOAD, file, store, number, False, wait, machine, as_json)
+    return _ask(device, Direction.UPLOAD, file, store, number, False, metered, wait, machine, as_json)
 
 
 def _ask(
@@ -108,6 +117,7 @@ def _ask(
     store: str,
     priority: int,
     only: bool,
+    metered: bool,
     wait: bool,
     machine: str,
     as_json: bool,
@@ -122,7 +132,15 @@ def _ask(
             raise ConnectionLost(f"--wait needs the daemon, which is not running: {device.no_daemon}")
         file_id, store_id = device.file_id(file), device.store_id(store)
         entry = Entry(
-            file_id, direction, store_id, id=random_id(), priority=priority, only=only, time=_now(), requested_by=WHO
+            file_id,
+            direction,
+            store_id,
+            id=random_id(),
+            priority=priority,
+            only=only,
+            metered=metered,
+            time=_now(),
+            requested_by=WHO,
         )
         wanted.ask([entry])
     if wait and device.client is not None:
@@ -135,7 +153,9 @@ def _ask(
     return 0
 
 
-def _ask_for_all(device: Device, listed: Iterable[str], priority: int, machine: str, as_json: bool) -> int:
+def _ask_for_all(
+    device: Device, listed: Iterable[str], priority: int, metered: bool, machine: str, as_json: bool
+) -> int:
     """Ask for many files with one write."""
     from dmedia_transfer import leaves
     from dmedia_transfer.cli import queue
@@ -147,7 +167,10 @@ def _ask_for_all(device: Device, listed: Iterable[str], priority: int, machine: 
     now = _now()
     with queue.opened(device, machine) as wanted:
         wanted.ask(
-            [Entry(file_id, id=random_id(), priority=priority, time=now, requested_by=WHO) for file_id in file_ids]
+            [
+                Entry(file_id, id=random_id(), priority=priority, metered=metered, time=now, requested_by=WHO)
+                for file_id in file_ids
+            ]
         )
     output = Output(as_json=as_json)
     output.value({"action": "download", "files": len(file_ids), "daemon_running": wanted.running})

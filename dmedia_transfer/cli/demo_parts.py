@@ -260,6 +260,7 @@ class Parts:
             "DMEDIA_STATE_DIR": str(self._state_dir),
             "DMEDIA_RUNTIME_DIR": str(self._folder / "run"),
             "DBUS_SESSION_BUS_ADDRESS": self.bus_address,
+            "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={self._folder}/none",  # a low battery would suspend it
             "AWS_ACCESS_KEY_ID": login,
             "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -113,21 +113,33 @@ class BusQueue:
         self._client = client
 
     def ask(self, entries: Sequence[Entry]) -> None:
-        alike = {(one.direction, one.store_id, one.only, one.paused, one.priority, one.requested_by) for one in entries}
+        alike = {
+            (one.direction, one.store_id, one.only, one.paused, one.metered, one.priority, one.requested_by)
+            for one in entries
+        }
         if len(entries) > 1 and len(alike) == 1:
             first = entries[0]
             if first.direction is Direction.DOWNLOAD and not (first.store_id or first.only or first.paused):
                 for start in range(0, len(entries), MOST_AT_ONCE):
                     file_ids = [entry.file_id for entry in entries[start : start + MOST_AT_ONCE]]
-                    self._client.queue_downloads(file_ids, priority=first.priority, requested_by=first.requested_by)
+                    self._client.queue_downloads(
+                        file_ids, priority=first.priority, metered=first.metered, requested_by=first.requested_by
+                    )
                 return
         for entry in entries:
             who = entry.requested_by
             if entry.direction is Direction.UPLOAD:
-                self._client.queue_upload(entry.file_id, entry.store_id, priority=entry.priority, requested_by=who)
+                self._client.queue_upload(
+                    entry.file_id, entry.store_id, priority=entry.priority, metered=entry.metered, requested_by=who
+                )
             else:
                 self._client.queue_download(
-                    entry.file_id, entry.store_id, priority=entry.priority, only=entry.only, requested_by=who
+                    entry.file_id,
+                    entry.store_id,
+                    priority=entry.priority,
+                    only=entry.only,
+                    metered=entry.metered,
+                    requested_by=who,
                 )
 
     def transfers(self) -> list[TransferState]:
@@ -237,12 +249,13 @@ class DocumentQueue:
 
 def _same(one: Entry, other: Entry) -> bool:
     """Whether one entry asks for what the other asks for already."""
-    return (one.key, one.store_id, one.priority, one.only, one.paused) == (
+    return (one.key, one.store_id, one.priority, one.only, one.paused, one.metered) == (
         other.key,
         other.store_id,
         other.priority,
         other.only,
         other.paused,
+        other.metered,
     )
 
 
@@ -285,4 +298,5 @@ def _state(key: TransferKey, entries: Sequence[Entry], failures: Mapping[str, Fa
         error=str(failure) if failure else "",
         requested_by=next((entry.requested_by for entry in entries if entry.requested_by), ""),
         sources=(),
+        metered=any(entry.metered for entry in entries),
     )

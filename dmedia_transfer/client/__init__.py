@@ -77,6 +77,7 @@ class Client:
         priority: int | str | None = None,
         only: bool = False,
         paused: bool = False,
+        metered: bool = False,
         requested_by: str = "",
     ) -> Transfer:
         """Ask for a file to be brought to this machine.
@@ -87,12 +88,13 @@ class Client:
             priority: A number, or low, normal, high or now.
             only: From `store_id` and nowhere else.
             paused: Wait until somebody resumes it.
+            metered: Also over a connection that costs by the byte, whatever the settings say of such ones.
             requested_by: Who asks, for people to read.
 
         Raises:
             InvalidRequest: Naming the argument and its value.
         """
-        options = _options(priority=priority, only=only, paused=paused, requested_by=requested_by)
+        options = _options(priority=priority, only=only, paused=paused, metered=metered, requested_by=requested_by)
         return self._queue("QueueDownload", file_id, store_id, options)
 
     def queue_upload(
@@ -102,10 +104,11 @@ class Client:
         *,
         priority: int | str | None = None,
         paused: bool = False,
+        metered: bool = False,
         requested_by: str = "",
     ) -> Transfer:
         """Ask for a file of this machine to be sent to a store; arguments and errors as for `queue_download`."""
-        options = _options(priority=priority, paused=paused, requested_by=requested_by)
+        options = _options(priority=priority, paused=paused, metered=metered, requested_by=requested_by)
         return self._queue("QueueUpload", file_id, store_id, options)
 
     def queue_downloads(
@@ -114,10 +117,11 @@ class Client:
         *,
         priority: int | str | None = None,
         paused: bool = False,
+        metered: bool = False,
         requested_by: str = "",
     ) -> list[Transfer]:
         """Ask for many files at once; arguments and errors as for `queue_download`."""
-        options = _options(priority=priority, paused=paused, requested_by=requested_by)
+        options = _options(priority=priority, paused=paused, metered=metered, requested_by=requested_by)
         arguments = variant("(asa{sv})", (list(file_ids), options))
         return [
             self.transfer(path) for path in self._connection.call(ROOT, MANAGER, "QueueDownloads", arguments, "(ao)")[0]
@@ -209,7 +213,9 @@ class Client:
         return {path: interfaces[TRANSFER] for path, interfaces in objects.items() if TRANSFER in interfaces}
 
 
-def _options(*, priority: int | str | None, paused: bool, requested_by: str, only: bool = False) -> dict[str, Any]:
+def _options(
+    *, priority: int | str | None, paused: bool, metered: bool, requested_by: str, only: bool = False
+) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if priority is not None:
         options["priority"] = variant("s" if isinstance(priority, str) else "i", priority)
@@ -217,6 +223,8 @@ def _options(*, priority: int | str | None, paused: bool, requested_by: str, onl
         options["only"] = variant("b", True)
     if paused:
         options["paused"] = variant("b", True)
+    if metered:
+        options["metered"] = variant("b", True)
     if requested_by:
         options["requested_by"] = variant("s", requested_by)
     return options

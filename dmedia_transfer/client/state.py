@@ -26,6 +26,7 @@ class TransferState:
     error: str  # the last error, also while it is tried again; else empty
     requested_by: str
     sources: tuple[str, ...]  # the stores that are being read from
+    metered: bool = False  # goes on over a connection that costs by the byte, whatever the settings say
 
     @property
     def path(self) -> str:
@@ -105,6 +106,7 @@ def transfer_state(said: Mapping[str, Any]) -> TransferState:
         error=said["Error"],
         requested_by=said["RequestedBy"],
         sources=tuple(said["Sources"]),
+        metered=said["Metered"],
     )
 
 

@@ -45,6 +45,10 @@ class Transfer:
         """Do it sooner or later: low −10, normal 0, high 10, now 100."""
         return self._command("SetPriority", variant("(i)", (priority,)))
 
+    def set_metered(self, metered: bool) -> bool:
+        """Let it go on over a connection that costs by the byte, too; or not any more."""
+        return self._command("SetMetered", variant("(b)", (metered,)))
+
     def state(self) -> TransferState:
         """What it is now.
 

@@ -42,6 +42,7 @@ from dmedia_transfer.couch.replication import Replication, targets_of
 from dmedia_transfer.couch.servers import DocumentServer
 from dmedia_transfer.daemon import settings
 from dmedia_transfer.daemon.reloading import Reloading
+from dmedia_transfer.daemon.surroundings import Around
 from dmedia_transfer.daemon.unpeered import peering_of
 from dmedia_transfer.daemon.watchdog import Watchdog
 from dmedia_transfer.daemon.workerlog import relay
@@ -177,6 +178,8 @@ class Daemon:
         )
         self._manager.subscribe(self._telling)
         self._bus = BusService(self._manager, bus, on_lost=self._bus_lost)
+        self._around = Around(self._config, self._manager, cut=self._cut)
+        self._cleanup.callback(self._around.close)
         # The command line adds and enables stores in this file.
         self._stores_watch = Gio.File.new_for_path(str(self._config.state_dir / STORES_FILE)).monitor_file(
             Gio.FileMonitorFlags.NONE, None
@@ -203,6 +206,7 @@ class Daemon:
             pool=self._pool,
             filestores=self._filestores,
             bindings=self._bindings,
+            around=self._around,
         )
         self._give_up_waiting = mainloop.call_later(DATABASE_GRACE_S, self._start_without_database)
 
@@ -363,6 +367,12 @@ class Daemon:
                 self._manager.report(report)
             case Logged():
                 relay(report)
+
+    def _cut(self) -> None:
+        """What was connected before is of no use any more: another network, or the machine has slept."""
+        self._pool.cut()
+        self._feed.reconnect()
+        self._replication.reconnect()
 
     def _problem(self, source: str, problem: str | None) -> None:
         self._manager.set_problem(source, problem)

@@ -10,9 +10,11 @@ from typing import Final
 from dmedia_transfer.bindings import Bindings
 from dmedia_transfer.config import Config
 from dmedia_transfer.daemon.reloading import Reloading
+from dmedia_transfer.daemon.surroundings import Around
 from dmedia_transfer.filestore import FileStores
 from dmedia_transfer.limiter import Timetable, parse_rate
 from dmedia_transfer.manager import Settings, TransferManager
+from dmedia_transfer.reach import MeteredRule, OverMetered
 from dmedia_transfer.workers.pool import WorkerPool
 
 OF_THE_MANAGER: Final = (
@@ -25,11 +27,13 @@ OF_THE_MANAGER: Final = (
     "download_limit",
     "upload_limit",
     "timetable",
+    "network",
 )
 OF_THE_WORKERS: Final = ("worker_idle_s", "log_level")
 OF_THE_FILESTORES: Final = ("floor_bytes", "floor_percent")
 OF_THE_BINDINGS: Final = ("allowed_http_hosts",)
-LIVE: Final = frozenset({*OF_THE_MANAGER, *OF_THE_WORKERS, *OF_THE_FILESTORES, *OF_THE_BINDINGS})
+OF_THE_SURROUNDINGS: Final = ("network", "power")
+LIVE: Final = frozenset({*OF_THE_MANAGER, *OF_THE_WORKERS, *OF_THE_FILESTORES, *OF_THE_BINDINGS, *OF_THE_SURROUNDINGS})
 
 
 def of(config: Config) -> Settings:
@@ -48,11 +52,18 @@ def of(config: Config) -> Settings:
         download_bps=parse_rate(config.download_limit, setting="download_limit"),
         upload_bps=parse_rate(config.upload_limit, setting="upload_limit"),
         timetable=Timetable.parse(config.timetable),
+        over_metered=MeteredRule(OverMetered(config.network.metered), config.network.metered_max_bytes),
     )
 
 
 def live(
-    reloading: Reloading, *, manager: TransferManager, pool: WorkerPool, filestores: FileStores, bindings: Bindings
+    reloading: Reloading,
+    *,
+    manager: TransferManager,
+    pool: WorkerPool,
+    filestores: FileStores,
+    bindings: Bindings,
+    around: Around,
 ) -> None:
     """Let these parts follow the configuration while they run."""
 
@@ -83,7 +94,11 @@ def live(
 
         return change
 
+    def of_the_surroundings(config: Config) -> Callable[[], None]:
+        return lambda: around.change(config)
+
     reloading.live(OF_THE_MANAGER, of_the_manager)
     reloading.live(OF_THE_WORKERS, of_the_workers)
     reloading.live(OF_THE_FILESTORES, of_the_filestores)
     reloading.live(OF_THE_BINDINGS, of_the_bindings)
+    reloading.live(OF_THE_SURROUNDINGS, of_the_surroundings)

@@ -47,6 +47,7 @@ from dmedia_transfer.model import (
     random_id,
 )
 from dmedia_transfer.ports import KnownFile, Ledger, Library, Listener, Outbox, Stores, Summary, WorkerPool
+from dmedia_transfer.reach import Distance, Surroundings
 from dmedia_transfer.states import Event, Reason, Status
 
 log = logging.getLogger(__name__)
@@ -195,6 +196,16 @@ class TransferManager:
         self._starting.let_go_of_refused()
         self._starting.recheck_all()
 
+    def surroundings_changed(self, around: Surroundings) -> None:
+        """The connection, the power or the machine's sleep."""
+        if around != self._starting.around:
+            self._starting.follow(around)
+            self._board.tell_summary()
+
+    def connection_changed(self) -> None:
+        """There is another connection than before, or the machine has slept: what lost the last one tries again."""
+        self._starting.try_again_now()
+
     def report(self, report: Moved | Ended) -> None:
         """A worker has something to say."""
         if isinstance(report, Moved):
@@ -280,6 +291,10 @@ class TransferManager:
         """See `ports.Control.set_priority`."""
         return self._change_entries(key, priority=priority)
 
+    def set_metered(self, key: TransferKey, metered: bool) -> bool:
+        """See `ports.Control.set_metered`."""
+        return self._change_entries(key, metered=metered)
+
     def cancel(self, key: TransferKey) -> bool:
         """See `ports.Control.cancel`."""
         item = self._board.item(key)
@@ -361,8 +376,8 @@ class TransferManager:
             download_rate=rates[Direction.DOWNLOAD],
             upload_rate=rates[Direction.UPLOAD],
             queue_paused=self._wanted.paused,
-            online=True,
-            metered=False,
+            online=self._starting.around.reach is Distance.FAR,
+            metered=self._starting.around.metered,
             download_limit_bps=settings.download_bps,
             upload_limit_bps=settings.upload_bps,
             max_transfers=settings.max_transfers,
@@ -387,19 +402,28 @@ class TransferManager:
             log.info("the timetable allows no transfers now")
             self._starting.close(Reason.SCHEDULE)
         else:
-            self._starting.open()
+            self._starting.open(Reason.SCHEDULE)
         self._board.tell_summary()
 
-    def _change_entries(self, key: TransferKey, *, paused: bool | None = None, priority: int | None = None) -> bool:
+    def _change_entries(
+        self,
+        key: TransferKey,
+        *,
+        paused: bool | None = None,
+        priority: int | None = None,
+        metered: bool | None = None,
+    ) -> bool:
         item = self._board.item(key)
         if item.transfer.status in (Status.DONE, Status.CANCELLED):
             return False
         if all(
-            (paused is None or entry.paused == paused) and (priority is None or entry.priority == priority)
+            (paused is None or entry.paused == paused)
+            and (priority is None or entry.priority == priority)
+            and (metered is None or entry.metered == metered)
             for entry in item.entries
         ):
             return False
-        edit = ChangeEntries(item.identities, paused=paused, priority=priority)
+        edit = ChangeEntries(item.identities, paused=paused, priority=priority, metered=metered)
         self._reconciling.these(self._settling.now([edit]))
         return True
 
@@ -417,5 +441,6 @@ def _covers(there: Entry, asked: Entry) -> bool:
         there.priority >= asked.priority
         and (asked.paused or not there.paused)
         and there.only == asked.only
+        and (there.metered or not asked.metered)
         and asked.store_id in ("", there.store_id)
     )

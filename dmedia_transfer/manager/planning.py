@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dmedia_transfer.errors import AccessDenied, FileMissing, NoSource, TransferError, Unknown
+from dmedia_transfer.errors import AccessDenied, FileMissing, NoSource, TransferError, Unknown, Waiting
+from dmedia_transfer.manager.allowing import Refuses
 from dmedia_transfer.model import Direction, Discard, Download, StoreSpec, Transfer, TransferKey, Upload
 from dmedia_transfer.ports import KnownFile, Stores
 from dmedia_transfer.states import Reason
@@ -18,12 +19,13 @@ class Pace:
     stall_s: float  # no byte for so long cuts a connection
 
 
-def download(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace) -> Download:
+def download(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace, refuses: Refuses) -> Download:
     """The job that fetches a file.
 
     Raises:
         StoreMissing, DiskFull: There is no FileStore to save to.
         NoSource: No store that has the file can be used from here; the message says of each why not.
+        Offline, Metered: One could be used, but not with the connection that there is now.
     """
     file = known.file
     destination = stores.destination(file.file_id, file.size)
@@ -31,27 +33,31 @@ def download(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace) -
         key=transfer.key,
         file=file,
         destination=destination,
-        sources=_sources(transfer, known, stores, destination),
+        sources=_sources(transfer, known, stores, destination, refuses),
         connections=pace.connections,
         stall_s=pace.stall_s,
     )
 
 
-def upload(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace) -> Upload:
+def upload(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace, refuses: Refuses) -> Upload:
     """The job that sends a file.
 
     Raises:
         FileMissing: No FileStore of this machine has the file.
         Unknown, AccessDenied, InvalidDocument: The store cannot be used from here.
+        Offline, Metered: It could be, but not with the connection that there is now.
     """
     holding = stores.holding(known.file.file_id)
     if not holding:
         raise FileMissing(f"file {known.file.file_id} is in no FileStore of this machine")
+    destination = stores.spec(transfer.key.store_id)
+    if (refusal := refuses(destination)) is not None:
+        raise refusal
     return Upload(
         key=transfer.key,
         file=known.file,
         source=holding[0],
-        destination=stores.spec(transfer.key.store_id),
+        destination=destination,
         connections=pace.connections,
         stall_s=pace.stall_s,
     )
@@ -71,7 +77,9 @@ def keeping_current(job: Discard) -> Discard:
     return replace(job, keep_current=True)
 
 
-def _sources(transfer: Transfer, known: KnownFile, stores: Stores, destination: StoreSpec) -> tuple[StoreSpec, ...]:
+def _sources(
+    transfer: Transfer, known: KnownFile, stores: Stores, destination: StoreSpec, refuses: Refuses
+) -> tuple[StoreSpec, ...]:
     """The stores to read from: the preferred one first, then the cheapest."""
     having = [store_id for store_id, copies in known.stored.items() if copies > 0]
     if transfer.preferred_store and transfer.preferred_store not in having:
@@ -80,13 +88,22 @@ def _sources(transfer: Transfer, known: KnownFile, stores: Stores, destination: 
         having = [transfer.preferred_store]
     usable: list[StoreSpec] = []
     refused: list[str] = []
+    later: Waiting | None = None  # why one that could be used cannot be now
     for store_id in having:
         if store_id == destination.store_id:
             continue
         try:
-            usable.append(stores.spec(store_id))
+            store = stores.spec(store_id)
         except TransferError as error:
             refused.append(f"{store_id}: {error}")
+            continue
+        refusal = refuses(store)
+        if refusal is None:
+            usable.append(store)
+        else:
+            later = later or refusal
+    if not usable and later is not None:
+        raise later
     if not usable:
         why = "; ".join(refused) if refused else "no store is known to have it"
         raise NoSource(f"file {known.file.file_id} has no source: {why}")

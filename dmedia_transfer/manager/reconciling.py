@@ -154,6 +154,7 @@ def _wishes(entries: Sequence[Entry]) -> dict[str, Any]:
         "priority": first.priority,
         "preferred_store": first.store_id,
         "only": first.only,
+        "metered": any(entry.metered for entry in entries),
         "requested_by": first.requested_by,
         "time": min(entry.time for entry in entries),
     }

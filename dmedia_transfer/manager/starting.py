@@ -10,6 +10,7 @@ from typing import Final
 from dmedia_transfer.errors import TransferError
 from dmedia_transfer.limiter import Timetable
 from dmedia_transfer.manager import planning
+from dmedia_transfer.manager.allowing import Allowing
 from dmedia_transfer.manager.board import Board
 from dmedia_transfer.manager.endings import Endings
 from dmedia_transfer.manager.item import CancelTimer, Item
@@ -18,6 +19,7 @@ from dmedia_transfer.manager.wanted import Wanted
 from dmedia_transfer.model import Direction, Download, Failure, TransferKey, Upload
 from dmedia_transfer.ports import Library, Stores
 from dmedia_transfer.progress import RateMeter
+from dmedia_transfer.reach import MeteredRule, Surroundings
 from dmedia_transfer.scheduler import Scheduler
 from dmedia_transfer.states import Event, Reason, Status
 
@@ -28,6 +30,8 @@ ASK_AGAIN_S: Final = 0.25  # so long a document that is asked for may keep those
 WATCH_S: Final = 1.0  # at most so often the feed is told of other files
 RECHECK_S: Final = 5.0  # how often a full disk or a missing store is looked at again
 RECHECKED: Final = frozenset({Reason.DISK_FULL, Reason.STORE_MISSING, Reason.NO_SOURCE})
+GATED: Final = frozenset({Reason.OFFLINE, Reason.METERED})  # looked at again when the connection changes
+LOST: Final = frozenset({"ConnectionLost", "Stalled"})  # failures that another connection may mend
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Settings:
     download_bps: float | None = None
     upload_bps: float | None = None
     timetable: Timetable = field(default_factory=Timetable)
+    over_metered: MeteredRule = field(default_factory=MeteredRule)
 
 
 class Starting:
@@ -80,7 +85,7 @@ class Starting:
         self._watched: list[str] = []
         self._watch_timer: CancelTimer | None = None
         self._watched_s = float("-inf")
-        self._closed: Reason | None = None  # why nothing may start
+        self._allowing = Allowing(settings.over_metered)
         self._stopped = False
 
     def change(self, settings: Settings) -> None:
@@ -88,6 +93,10 @@ class Starting:
         before, self.settings = self.settings, settings
         self._scheduler.max_transfers = settings.max_transfers
         self._scheduler.max_transfers_per_store = settings.max_transfers_per_store
+        if settings.over_metered != before.over_metered:
+            self._allowing.rule = settings.over_metered
+            for item in self._board:
+                self.keep_allowed(item)
         if settings.connections != before.connections:
             self._runs.connect(settings.connections)
         self.pump()
@@ -101,7 +110,8 @@ class Starting:
 
     def close(self, reason: Reason) -> None:
         """Nothing may move, for this reason: suspend all that does or would."""
-        self._closed = reason
+        if not self._allowing.close(reason):
+            return
         for item in self._board:
             if item.transfer.status is Status.ONGOING:
                 self._runs.stop(item.transfer.key)
@@ -109,28 +119,70 @@ class Starting:
                 self._board.event(item, Event.SUSPEND, reason)
                 self._scheduler.withdraw(item.transfer.key)
 
-    def open(self) -> None:
+    def open(self, reason: Reason) -> None:
         """The reason has gone away."""
-        reason, self._closed = self._closed, None
+        if not self._allowing.open(reason):
+            return
         for item in self._board:
-            if reason is not None and item.transfer.reason is reason:
+            if item.transfer.reason is reason:
+                self.wake(item)
+        self.pump()
+
+    @property
+    def around(self) -> Surroundings:
+        """What is around this machine, as far as is known."""
+        return self._allowing.around
+
+    def follow(self, around: Surroundings) -> None:
+        """Go by these surroundings from now on: what they do not allow stops, and what waited for them goes on."""
+        before, self._allowing.around = self._allowing.around, around
+        for reason, closed in ((Reason.SHUTDOWN, around.asleep), (Reason.BATTERY, around.battery_low)):
+            if closed:
+                self.close(reason)
+            else:
+                self.open(reason)
+        if (before.reach, before.metered) != (around.reach, around.metered):
+            for item in self._board:
+                self.keep_allowed(item)
+            self.pump()
+
+    def keep_allowed(self, item: Item) -> None:
+        """Bring a transfer in line with the connection that there is."""
+        transfer = item.transfer
+        live = self._runs.of(transfer.key)
+        if live is None:
+            if transfer.reason in GATED:
+                self.recheck(item)
+        elif transfer.status is Status.ONGOING and (refusal := self._allowing.refused(transfer, live.job)) is not None:
+            # A download may have other sources left: that is seen when its worker has let go of it.
+            self._runs.stop(transfer.key)
+            self.cannot(item, refusal)
+
+    def try_again_now(self) -> None:
+        """There is another connection: what lost the last one need not wait any longer."""
+        for item in self._board:
+            failure = item.transfer.failure
+            if item.transfer.reason is Reason.BACKOFF and failure is not None and failure.kind in LOST:
+                item.stay_asleep()
                 self.wake(item)
         self.pump()
 
     def offer(self, item: Item) -> None:
         """Let the scheduler have it if it can start, and take it back if it cannot."""
-        if self._closed is not None and item.transfer.status is Status.QUEUED:
-            self._board.event(item, Event.SUSPEND, self._closed)
+        closed = self._allowing.closed
+        if closed is not None and item.transfer.status is Status.QUEUED:
+            self._board.event(item, Event.SUSPEND, closed)
         transfer = item.transfer
         preempted = transfer.status is Status.SUSPENDED and transfer.reason is Reason.PREEMPTED
         if (transfer.status is Status.QUEUED or preempted) and transfer.key not in self._runs and not item.asked:
             self._ready(item, transfer.key.store_id or transfer.preferred_store)
         else:
             self._scheduler.withdraw(transfer.key)
+            self.keep_allowed(item)
 
     def pump(self) -> None:
         """Start what can be started."""
-        if self._stopped or self._closed or self._wanted.paused:
+        if self._stopped or self._allowing.closed or self._wanted.paused:
             return
         while (key := self._scheduler.next(self._runs.running)) is not None:
             item = self._board.item(key)
@@ -173,9 +225,13 @@ class Starting:
 
     def wait(self, item: Item, failure: Failure, reason: Reason) -> None:
         """Suspend it until the reason has gone away; a full disk and the like are looked at now and then."""
-        if item.transfer.failure != failure:
-            log.warning("%s: waits (%s): %s", item.transfer.key, reason, failure)
-        self._board.change(item, failure=failure)
+        if reason in GATED:  # nothing is wrong with it
+            if item.transfer.reason is not reason:
+                log.info("%s: waits (%s): %s", item.transfer.key, reason, failure)
+        else:
+            if item.transfer.failure != failure:
+                log.warning("%s: waits (%s): %s", item.transfer.key, reason, failure)
+            self._board.change(item, failure=failure)
         self._board.event(item, Event.SUSPEND, reason)
         self._scheduler.withdraw(item.transfer.key)
         if reason in RECHECKED:
@@ -195,7 +251,7 @@ class Starting:
     def recheck(self, item: Item) -> None:
         """See whether what it waits for is there; if so it queues again."""
         transfer = item.transfer
-        if transfer.status is not Status.SUSPENDED or transfer.reason not in RECHECKED or item.known is None:
+        if transfer.reason not in RECHECKED | GATED or item.known is None or transfer.key in self._runs:
             return  # a document that was not there is watched
         try:
             if not self._is_here(item):
@@ -272,7 +328,8 @@ class Starting:
         assert item.known is not None  # noqa: S101 - callers have looked
         plan = planning.download if item.transfer.key.direction is Direction.DOWNLOAD else planning.upload
         pace = planning.Pace(self.settings.connections, self.settings.stall_s)
-        return plan(item.transfer, item.known, self._stores, pace)
+        refuses = self._allowing.refuses(item.transfer, item.known.file.size)
+        return plan(item.transfer, item.known, self._stores, pace, refuses)
 
     def _is_here(self, item: Item) -> bool:
         """Whether a download's file is here already; of an upload the worker asks the store."""

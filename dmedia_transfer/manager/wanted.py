@@ -122,9 +122,9 @@ class Wanted:
                 return self._add(entry)
             case RemoveEntries(identities):
                 return [self._remove(identity) for identity in identities if identity in self._entries]
-            case ChangeEntries(identities, paused, priority):
+            case ChangeEntries(identities, paused, priority, metered):
                 return [
-                    self._change(identity, paused=paused, priority=priority)
+                    self._change(identity, paused=paused, priority=priority, metered=metered)
                     for identity in identities
                     if identity in self._entries
                 ]
@@ -154,12 +154,13 @@ class Wanted:
             self._asking = {entry.key: self._asking[entry.key] for entry in self._entries.values()}
         return key
 
-    def _change(self, identity: str, *, paused: bool | None, priority: int | None) -> TransferKey:
+    def _change(self, identity: str, *, paused: bool | None, priority: int | None, metered: bool | None) -> TransferKey:
         before = self._entries[identity]
         after = replace(
             before,
             paused=before.paused if paused is None else paused,
             priority=before.priority if priority is None else priority,
+            metered=before.metered if metered is None else metered,
         )
         self._entries[identity] = after
         return self._exchange(before, after)

@@ -40,9 +40,9 @@ def apply(raw: Mapping[str, Any], edits: Sequence[QueueEdit]) -> dict[str, Any]:
             case RemoveEntries(identities):
                 for identity in identities:
                     work.remove(identity)
-            case ChangeEntries(identities, paused, priority):
+            case ChangeEntries(identities, paused, priority, metered):
                 for identity in identities:
-                    work.change(identity, paused=paused, priority=priority)
+                    work.change(identity, paused=paused, priority=priority, metered=metered)
             case RenewEntry(identity, new_id):
                 work.renew(identity, new_id)
             case PauseQueue(paused):
@@ -112,8 +112,8 @@ class _Work:
             self._put(place, _GONE)
         self._places.pop(identity, None)
 
-    def change(self, identity: str, *, paused: bool | None, priority: int | None) -> None:
-        wanted = {"paused": paused, "priority": priority}
+    def change(self, identity: str, *, paused: bool | None, priority: int | None, metered: bool | None = None) -> None:
+        wanted = {"paused": paused, "priority": priority, "metered": metered}
         for place in self._find(identity):
             raw = as_mapping(self.entries[place])
             news = {

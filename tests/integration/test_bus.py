@@ -117,13 +117,20 @@ def test_a_download_is_queued_with_its_options(bus_service: ServiceThread, calle
     options = {
         "priority": GLib.Variant("s", "now"),
         "only": GLib.Variant("b", True),
+        "metered": GLib.Variant("b", True),
         "paused": GLib.Variant("b", True),
         "requested_by": GLib.Variant("s", "Ünicode app"),
     }
     reply = caller.call(ROOT, MANAGER, "QueueDownload", variant("(ssa{sv})", FILE_ID, STORE_ID, options))
     assert reply == (f"{ROOT}/downloads/{FILE_ID}",)
     expected = Entry(
-        file_id=FILE_ID, store_id=STORE_ID, priority=100, only=True, paused=True, requested_by="Ünicode app"
+        file_id=FILE_ID,
+        store_id=STORE_ID,
+        priority=100,
+        only=True,
+        paused=True,
+        metered=True,
+        requested_by="Ünicode app",
     )
     assert bus_service.control.entries == [expected]
     assert {
@@ -340,6 +347,7 @@ def test_a_transfer_shows_itself(bus_service: ServiceThread, caller: Caller) -> 
         "Rate": 1,
         "Eta": 4,
         "Priority": 10,
+        "Metered": False,
         "Error": "",
         "RequestedBy": "me",
         "Sources": [],
@@ -417,7 +425,7 @@ def test_introspection_says_what_the_xml_says(
     assert [shape(each) for each in told] == [shape(written)]
 
 
-SAMPLES = {"s": FILE_ID, "a{sv}": {}, "as": [FILE_ID], "i": 5}
+SAMPLES = {"s": FILE_ID, "a{sv}": {}, "as": [FILE_ID], "i": 5, "b": True}
 
 
 @pytest.mark.parametrize(
@@ -511,7 +519,7 @@ leaf_values = (
     | st.booleans().map(lambda value: GLib.Variant("b", value))
     | st.binary(max_size=10).map(lambda value: GLib.Variant("ay", value))
 )
-names = st.sampled_from(["priority", "only", "paused", "requested_by", "download_bps", "x", ""])
+names = st.sampled_from(["priority", "only", "paused", "metered", "requested_by", "download_bps", "x", ""])
 dictionaries = st.dictionaries(names, leaf_values, max_size=3).map(lambda value: GLib.Variant("a{sv}", value))
 any_values = leaf_values | dictionaries | leaf_values.map(lambda value: GLib.Variant("v", value))
 methods = st.sampled_from(

@@ -238,6 +238,35 @@ def test_a_database_in_the_local_network_may_be_synced_with_if_its_host_is_named
     assert [each.host for each in config.load().sync_targets] == ["nas", "127.0.0.1"]
 
 
+def test_a_laptop_has_settings_of_its_own(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, power = config.load().network, config.load().power
+    assert (network.follow, network.metered, network.metered_max_bytes) == (True, "ask-no", 10_000_000)
+    assert (power.min_battery_percent, power.keep_awake) == (15, True)
+    toml.write_text('[network]\nmetered = "never"\n[power]\nmin_battery_percent = 0\nkeep_awake = false\n')
+    monkeypatch.setenv("DMEDIA_NETWORK__FOLLOW", "false")
+    network, power = config.load().network, config.load().power
+    assert (network.follow, network.metered) == (False, "never")
+    assert (power.min_battery_percent, power.keep_awake) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("network = true", "network: should not be true"),
+        ('[network]\nmetered = "sometimes"', "network.metered: should be 'never', 'ask-no' or 'always'"),
+        ("[network]\nmetered_max_bytes = -1", "network.metered_max_bytes: should be greater"),
+        ("[network]\nmetered_max_bytes = true", "network.metered_max_bytes: should not be true"),
+        ("[power]\nmin_battery_percent = 101", "power.min_battery_percent: should be less"),
+        ("[power]\nmin_battery_percent = nan", "power.min_battery_percent: should be a finite number"),
+        ("[power]\nkeep_awake = 5", "power.keep_awake: "),
+        ("[power]\nlid = 1", "'power.lid': there is no such setting"),
+    ],
+)
+def test_a_bad_setting_for_a_laptop_is_named(toml: Path, line: str, message: str) -> None:
+    toml.write_text(line)
+    assert message in refusal()
+
+
 def test_peers_are_not_served_unless_it_is_said(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not config.load().peer.enabled
     toml.write_text("[peer]\nenabled = true\nport = 6000\n")

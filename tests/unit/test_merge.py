@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from dmedia_transfer import documents, merge
 from dmedia_transfer.errors import InvalidDocument
+from dmedia_transfer.merge.entries import merged_entry
 from dmedia_transfer.merge.identities import identity
+from dmedia_transfer.merge.threeway import UNKNOWN, Side
 from dmedia_transfer.model import (
     AddEntry,
     ChangeEntries,
@@ -257,3 +259,16 @@ def test_a_pile_of_edits_is_the_same_as_one_after_another(queue: list[Any], edit
     for edit in edits:
         one_by_one = merge.apply(one_by_one, [edit])
     assert merge.apply(machine(*queue), edits) == one_by_one
+
+
+def test_the_permission_to_cost_is_an_edit_like_others_and_wins_only_if_both_mean_it() -> None:
+    there = {"file_id": FILE_A, "id": "a"}
+    assert queue_after(machine(there), ChangeEntries(("a",), metered=True)) == [{**there, "metered": True}]
+    assert queue_after(machine(there), ChangeEntries(("a",), metered=False)) == [there]
+    allowed, again = {**there, "metered": True}, {**there, "metered": False}
+    one = Side(allowed, there, (2, "a"))
+    assert merged_entry([one, Side(there, there, (2, "b"))]) == allowed
+    assert merged_entry([Side(again, allowed, (3, "a")), Side(allowed, allowed, (2, "b"))]) == again
+    unknown = [Side(allowed, UNKNOWN, (2, "a")), Side(again, UNKNOWN, (2, "b"))]
+    assert not merged_entry(unknown)["metered"]
+    assert not merged_entry(unknown[::-1])["metered"]
