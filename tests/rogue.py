@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -13,7 +14,10 @@ from typing import BinaryIO, Final, Self
 
 HANG_UP: Final = "hang up"  # close the connection
 WAIT: Final = "wait"  # say nothing until the server is closed
+DRIP: Final = "drip"  # send one byte after another until nobody takes them any more
 EARLY: Final = "early"  # first in an answer: send it before the request's body has been read
+
+DRIP_S: Final = 0.05
 
 Step = bytes | str
 
@@ -44,7 +48,9 @@ def s3_error(status: str, code: str, message: str = "", **headers: str) -> bytes
 class RogueServer:
     """Gives its answers in order, whatever is asked and on whichever connection; without one left it hangs up."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        """Listen; with a context, for TLS."""
+        self._context = context
         self.asked: list[Asked] = []
         self.connections = 0
         self._answers: deque[tuple[Step, ...]] = deque()
@@ -78,7 +84,7 @@ class RogueServer:
         with self._lock:
             for connection in self._open:
                 with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(timeout=10)
 
@@ -98,11 +104,16 @@ class RogueServer:
             self._start(threading.Thread(target=self._serve, args=(connection,), name="rogue-server", daemon=True))
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError), connection.makefile("rb") as incoming:
+        plain = connection
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            stack.enter_context(plain)
+            if self._context is not None:
+                connection = stack.enter_context(self._context.wrap_socket(plain.dup(), server_side=True))
+            incoming = stack.enter_context(connection.makefile("rb"))
             while (first := incoming.readline()) and self._one(connection, incoming, first):
                 pass
         with self._lock:
-            self._open.discard(connection)
+            self._open.discard(plain)
 
     def _one(self, connection: socket.socket, incoming: BinaryIO, first: bytes) -> bool:
         method, target, _ = first.decode().split(" ", 2)
@@ -121,6 +132,9 @@ class RogueServer:
             elif step == WAIT:
                 self._closing.wait()
                 return False
+            elif step == DRIP:
+                while not self._closing.wait(DRIP_S):
+                    connection.sendall(b"a")
             elif step == HANG_UP:
                 return False
         return True

@@ -104,7 +104,7 @@ class PeerBackend:
                 return None
             if response.status != 200:
                 raise self._refusal(response, b"", doing)
-            size = int(response.headers.get("Content-Length", ""))
+            size = peer_answers.size(response.headers)
         etag = response.headers.get("ETag", "").strip('"')
         # The file's ID is the digest of its leaves' digests, and the peer holds a file against it before it has it
         # under that name: what S3 calls the composite.

@@ -59,10 +59,22 @@ def offset(headers: HTTPMessage, size: int) -> int:
     Raises:
         ConnectionLost: It is not said, or cannot be.
     """
-    text = headers.get(wire.UPLOAD_OFFSET, "")
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS and int(text) <= size):
+    found = _number(headers.get(wire.UPLOAD_OFFSET, ""))
+    if found is None or found > size:
         raise ConnectionLost(f"the answer does not say how far the upload of {size} bytes is")
-    return int(text)
+    return found
+
+
+def size(headers: HTTPMessage) -> int:
+    """How large a file is.
+
+    Raises:
+        ConnectionLost: It is not said, or cannot be.
+    """
+    found = _number(headers.get("Content-Length", ""))
+    if found is None:
+        raise ConnectionLost("the answer does not say how large the file is")
+    return found
 
 
 def upload_id(headers: HTTPMessage) -> str:
@@ -94,3 +106,7 @@ def _sentence(text: bytes) -> str:
     """The first line of what a peer says, fit for a terminal."""
     line = text.decode("utf-8", "replace").strip().partition("\n")[0][:200]
     return "".join(character if character.isprintable() else "?" for character in line) or "refused"
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None

@@ -68,10 +68,10 @@ class Breaking:
     """A connection that breaks after so many bytes, in the middle of a PATCH."""
 
     def __init__(self, machine: Machine, host: Host) -> None:
-        self._machine, self._host = machine, host
+        self.machine, self._host = machine, host
 
     def __call__(self, path: str, offset: int, data: bytes, *, length: int | None = None, **more: Any) -> None:
-        with connected(self._machine, self._host) as client:
+        with connected(self.machine, self._host) as client:
             client.http.putrequest("PATCH", path)
             headers = PATCH | {"Upload_Offset": offset, "Content_Length": length or len(data) + 1000} | more
             for name, value in headers.items():
@@ -238,12 +238,69 @@ def test_an_offset_that_is_not_where_the_upload_is_changes_nothing(host: Host, c
         assert offset_of(client, path) == 0, offset
 
 
-def test_bytes_beyond_the_end_are_refused(host: Host, client: Client, breaking: Breaking) -> None:
+def test_bytes_beyond_the_end_are_refused(host: Host, client: Client) -> None:
     file = host.document(DATA)
     path = begin(client, file)
     assert patch(client, path, 0, DATA + b"?")[0] == 413
     client.close()
     assert offset_of(client, path) == 0
+    assert patch(client, path, 0, DATA)[0] == 204
+
+
+@pytest.mark.parametrize("pieces", [(DATA, b"?" * 100_000), (DATA + b"?",)], ids=["later", "at once"])
+def test_bytes_beyond_the_end_of_a_body_of_unsaid_length_are_refused_and_the_file_is_there(
+    host: Host, client: Client, phone: Machine, pieces: tuple[bytes, ...]
+) -> None:
+    file = host.document(DATA)
+    path = begin(client, file)
+    with connected(phone, host) as sender:
+        sender.http.putrequest("PATCH", path)
+        for name, value in (PATCH | {"Upload_Offset": 0, "Transfer_Encoding": "chunked"}).items():
+            sender.http.putheader(name.replace("_", "-"), str(value))
+        sender.http.endheaders()
+        for piece in pieces:
+            sender.http.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            time.sleep(0.5)  # until the server has it
+        sender.http.send(b"0\r\n\r\n")
+        with sender.http.getresponse() as response:
+            assert (response.status, response.headers["Upload-Offset"]) == (413, str(len(DATA)))
+    assert offset_of(client, path) == len(DATA)  # who is told so may forget the file
+    assert host.store.path(file.file_id).read_bytes() == DATA
+    assert host.stored.get(timeout=10).file_id == file.file_id
+
+
+def test_a_connection_that_breaks_after_the_last_byte_leaves_the_file(
+    host: Host, client: Client, breaking: Breaking
+) -> None:
+    file = host.document(DATA)
+    path = begin(client, file)
+    with connected(breaking.machine, host) as sender:
+        sender.http.putrequest("PATCH", path)
+        for name, value in (PATCH | {"Upload_Offset": 0, "Transfer_Encoding": "chunked"}).items():
+            sender.http.putheader(name.replace("_", "-"), str(value))
+        sender.http.endheaders()
+        sender.http.send(b"%x\r\n%b\r\n" % (len(DATA), DATA))
+        time.sleep(0.5)  # until the server has it; the end of the body is never said
+    eventually(lambda: host.store.has(file.file_id))
+    assert offset_of(client, path) == len(DATA)
+
+
+def test_an_upload_can_be_begun_with_its_first_bytes(host: Host, client: Client) -> None:
+    file = host.document(DATA)
+    metadata = f"file_id {b64(file.file_id)}"
+    wish = TUS | {"Upload_Length": file.size, "Upload_Metadata": metadata, "Content_Type": wire.UPLOAD_CONTENT_TYPE}
+    status, headers, _ = client("POST", wire.UPLOADS, DATA[: LEAF + 5], **wish)
+    assert (status, headers["Upload-Offset"]) == (201, str(LEAF + 5))
+    assert patch(client, headers["Location"], LEAF + 5, DATA[LEAF + 5 :])[0] == 204
+    assert host.store.path(file.file_id).read_bytes() == DATA
+    small = host.document(b"small")
+    more = wish | {"Upload_Length": 5, "Upload_Metadata": f"file_id {b64(small.file_id)}"}
+    assert client("POST", wire.UPLOADS, b"smell", **more)[0] == 460
+    client.close()
+    assert not host.store.has(small.file_id)
+    assert [path for path in left_behind(host) if path.parent.parent.name == "uploads"] != []  # of the first file
+    assert client("POST", wire.UPLOADS, b"small", **more)[0] == 201
+    assert host.store.path(small.file_id).read_bytes() == b"small"
 
 
 def test_a_connection_that_breaks_loses_nothing_that_came(host: Host, client: Client, breaking: Breaking) -> None:

@@ -156,10 +156,9 @@ class Tus:
                     break
                 if hashing is not None:
                     hashing.update(data)
-                if len(data) > upload.size - incoming.offset:
-                    raise self._too_long(upload)  # noqa: TRY301 - of a body whose length was not said
+                surplus = len(data) - (upload.size - incoming.offset)  # of a body whose length was not said
                 await self._pace.received(len(data))
-                rest = memoryview(data)
+                rest = memoryview(data)[: len(data) - max(0, surplus)]
                 while rest:
                     taken = min(len(rest), incoming.room())
                     incoming.gather(rest[:taken])
@@ -168,6 +167,8 @@ class Tus:
                         await self._intake.call(incoming.commit)
                         if checksum is None and not incoming.complete:
                             upload = await self._intake.keep(upload, incoming.offset, durable=False)
+                if surplus > 0:
+                    raise self._too_long(upload)  # noqa: TRY301 - what is of the file is kept, as after any error
         except BadLeaf as bad:
             offset = incoming.offset if checksum is None else min(incoming.offset, began)
             upload = await self._intake.keep(upload, offset, tail=None if offset % leaves.LEAF_BYTES else b"")
