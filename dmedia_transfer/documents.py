@@ -53,6 +53,7 @@ class Stored(_View):
 
     copies: Count = 1
     time: float = 0.0
+    corrupt: Any = None  # the leaves that were found corrupt there; for people, and only where there is no copy
 
 
 class FileDocument(_View):

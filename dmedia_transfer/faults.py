@@ -32,6 +32,16 @@ UPLOAD_POINTS: Final = (
     "upload.abandoned",  # nothing of the upload is left, and it is still on record
     "upload.forgotten",  # it is not on record any more
 )
+IMPORT_POINTS: Final = (
+    "import.published",  # the file has its name, and nobody knows of it
+    "import.settled",  # it is on record, and so is the edit that brings it into the library
+)
+VERIFY_POINTS: Final = (
+    "verify.leaf",  # a leaf is hashed
+    "verify.hashed",  # all are
+    "verify.set-aside",  # a corrupt copy is not served any more, and nobody knows why
+    "verify.settled",  # what was found is on record, and so is what it means for the documents
+)
 
 _LOCK: Final = threading.Lock()
 _passed = 0

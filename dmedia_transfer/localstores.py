@@ -52,6 +52,8 @@ class FileStores(Protocol):
 
     def destination(self, file_id: str, file_bytes: int) -> StoreSpec: ...
 
+    def homes(self) -> list[StoreSpec]: ...
+
 
 class Peers(Protocol):
     """What is asked of the other machines of the library."""
@@ -188,6 +190,10 @@ class LocalStores:
             return self._peers.settings(store.machine_id)
         except StoreMissing as error:
             raise StoreMissing(f"{where}: {error}") from None
+
+    def homes(self) -> list[StoreSpec]:
+        """The FileStores of this machine that are there."""
+        return self._filestores.homes()
 
     def _settings(self, store: documents.StoreDocument, raw: Mapping[str, Any]) -> Mapping[str, Any]:
         if store.plugin == S3:

@@ -1,4 +1,4 @@
-"""Frozen values: Transfer, Entry, Progress, stores and files as a worker needs them, worker messages.
+"""Frozen values: Transfer, LongJob, Entry, Progress, stores and files as a worker needs them, worker messages.
 
 All of them are small and picklable, and cross threads and processes freely.
 """
@@ -190,12 +190,13 @@ class FileOutcome(StrEnum):
     CORRUPT = "corrupt"  # what the store has is not the file; the documents say so from now on
     MISSING = "missing"  # the documents said that it is in the store, and it is not; they say so no more
     FOUND = "found"  # it is in the store and is right, and no document said so; now one does
+    GONE = "gone"  # it was removed, here and from the documents, while the job ran
     FAILED = "failed"
 
     @property
     def is_problem(self) -> bool:
         """Whether a person should look at it."""
-        return self not in (FileOutcome.IMPORTED, FileOutcome.KNOWN, FileOutcome.VERIFIED)
+        return self not in (FileOutcome.IMPORTED, FileOutcome.KNOWN, FileOutcome.VERIFIED, FileOutcome.GONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,12 +289,63 @@ class Discard:
 Job = Download | Upload | Discard
 
 
+class JobKey(NamedTuple):
+    """What a long job is known by."""
+
+    kind: JobKind
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class ScanFolders:
+    """List in the journal what an import means."""
+
+    key: JobKey
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanStore:
+    """List in the journal what a FileStore has."""
+
+    key: JobKey
+    store: StoreSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFiles:
+    """Import what the journal lists."""
+
+    key: JobKey
+    paths: tuple[str, ...]  # as they were asked for: one that is gone is a drive that was pulled out
+    destinations: tuple[StoreSpec, ...]  # local FileStores; for each file the one with the most room
+    others: tuple[StoreSpec, ...]  # local FileStores in which a file is as good as imported
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyFiles:
+    """Prove these files of a store anew; each is in the journal's list."""
+
+    key: JobKey
+    store: StoreSpec
+    files: tuple[FileSpec, ...]
+    undocumented: tuple[str, ...]  # files (their IDs) that have no document, or none that can be believed
+    said: frozenset[str]  # of all of them those that the documents say the store has
+    stall_s: float
+
+
+LongRun = ScanFolders | ScanStore | ImportFiles | VerifyFiles
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """Start this job; the worker is idle."""
 
     run_id: int  # unique in the daemon's life; later messages name it, so that a late one cannot hit another job
-    job: Job
+    job: Job | LongRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,17 +428,28 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Advanced:
+    """A long job is further than before. Sent at most ten times a second, and at the end."""
+
+    run_id: int
+    bytes_done: int  # in this run: of files that were settled, and of the one in work
+    outcomes: tuple[tuple[FileOutcome, int], ...]  # how many files were settled in this run, and how
+    bytes_total: int = 0  # listed in this run
+    files_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Logged:
     """A line for the daemon's log."""
 
     level: int
     logger: str
     message: str
-    key: TransferKey | None
+    key: TransferKey | JobKey | None
     code: tuple[str, int, str] = ("", 0, "")  # the file, line and function that logged it
 
 
-Report = Moved | Ended | Logged
+Report = Moved | Ended | Advanced | Logged
 
 
 # Edits: what this machine wants changed in its documents. They wait in the journal's outbox until CouchDB has taken
@@ -440,10 +503,32 @@ class RecordStored:
     store_id: str
     copies: int
     time: float  # Unix seconds; per store the later one wins
+    corrupt: tuple[int, ...] | None = None  # the leaves that are corrupt there (empty: not known which), if it is
+
+
+@dataclass(frozen=True, slots=True)
+class AddFile:
+    """There is a new file, and a store has it. If it has a document already, only the store is added to it."""
+
+    file_id: str
+    store_id: str
+    size: int  # bytes
+    leaf_digests: str  # packed, base64: it is kept as JSON
+    time: float  # Unix seconds
+    name: str = ""
+    ext: str = ""
+    mime: str = ""
+    origin: str = ""
+
+    @property
+    def record(self) -> RecordStored:
+        """The store's copy."""
+        return RecordStored(self.file_id, self.store_id, copies=1, time=self.time)
 
 
 QueueEdit = AddEntry | RemoveEntries | ChangeEntries | RenewEntry | PauseQueue
-Edit = QueueEdit | RecordStored
+FileEdit = RecordStored | AddFile
+Edit = QueueEdit | FileEdit
 
 
 @dataclass(frozen=True, slots=True)

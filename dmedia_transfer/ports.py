@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from dmedia_transfer.errors import TransferError
 from dmedia_transfer.model import (
     Edit,
     Entry,
@@ -18,6 +19,7 @@ from dmedia_transfer.model import (
     Job,
     JobProblem,
     LongJob,
+    LongRun,
     PendingEdit,
     StoreSpec,
     Transfer,
@@ -263,7 +265,7 @@ class UploadRecords(Protocol):
 class WorkerPool(Protocol):
     """Processes that run one job at a time. Reports come back through `call_soon` on the manager's thread."""
 
-    def run(self, run_id: int, job: Job) -> None:
+    def run(self, run_id: int, job: Job | LongRun) -> None:
         """Give the job to an idle worker, or to a new one."""
 
     def drain(self, run_id: int, grace_s: float) -> None:
@@ -301,6 +303,25 @@ class Library(Protocol):
 
     def watch(self, file_ids: Iterable[str]) -> None:
         """Tell the manager when one of these file documents changes; replaces the ones watched so far."""
+
+    def flush(self) -> None:
+        """There are new edits in the journal's outbox: write them soon."""
+
+
+class Inquiries(Protocol):
+    """What the long jobs ask of the documents. Each is answered once, on the manager's thread, however late."""
+
+    def read_files(
+        self, file_ids: Sequence[str], answer: Callable[[Mapping[str, KnownFile | TransferError]], object]
+    ) -> None:
+        """Read these file documents."""
+
+    def list_stored(
+        self, store_id: str, after: str, limit: int, answer: Callable[[Sequence[tuple[str, int]]], object]
+    ) -> None:
+        """Find the files (ID and bytes) that a store has by their documents, in order, after this ID; fewer than
+        `limit` mean that there are no more.
+        """
 
     def flush(self) -> None:
         """There are new edits in the journal's outbox: write them soon."""

@@ -19,6 +19,7 @@ from dmedia_transfer.model import (
     Failure,
     FileSpec,
     Job,
+    LongRun,
     Moved,
     Outcome,
     PendingEdit,
@@ -70,7 +71,8 @@ class FakePool:
         self.said: list[tuple[str, int]] = []
         self.shares: dict[int, tuple[float | None, float | None]] = {}
 
-    def run(self, run_id: int, job: Job) -> None:
+    def run(self, run_id: int, job: Job | LongRun) -> None:
+        assert isinstance(job, Job)
         assert all(other.key != job.key for other in self.jobs.values()), "two workers on one transfer"
         self.jobs[run_id] = job
         self.said.append(("run", run_id))
@@ -307,7 +309,7 @@ class World:
             if isinstance(edit, RecordStored) and edit.file_id in self.files:
                 known = self.files[edit.file_id]
                 self.files[edit.file_id] = KnownFile(known.file, {**known.stored, edit.store_id: edit.copies})
-        queue_edits = [edit for edit in edits if not isinstance(edit, RecordStored)]
+        queue_edits = merge.queue_edits(edits)
         if queue_edits:
             self.machine = {**merge.apply(self.machine, queue_edits), "_rev": f"{generation}-w"}
         self.outbox.taken([one.seq for one in pending])

@@ -17,10 +17,10 @@ from dmedia_transfer.errors import FileMissing, Permanent, StoreMissing, Transfe
 from dmedia_transfer.model import FileSpec, RecordStored
 
 if TYPE_CHECKING:
-    from dmedia_transfer import jobs
     from dmedia_transfer.cli.device import Device
     from dmedia_transfer.couch.database import Database
     from dmedia_transfer.filestore import FileStore
+    from dmedia_transfer.jobs import walking
 
 _force = click.option("-f", "--force", is_flag=True, help="Also the last copy that is known. The file is lost then.")
 
@@ -42,20 +42,21 @@ def import_command(device: Device, *, paths: tuple[Path, ...], store: str, as_js
       dmedia-transfer import ~/Pictures --store attic
       dmedia-transfer import --json *.mkv | jq -r .file_id
     """
-    from dmedia_transfer import jobs
     from dmedia_transfer.filestore import FileStore
+    from dmedia_transfer.jobs import importing
+    from dmedia_transfer.model import FileOutcome
 
     output = Output(as_json=as_json)
     failed = 0
     with device.database() as database:
-        importer = jobs.Importer(
+        importer = importing.Importer(
             destination=_destination(device, database, store),
             files=database,
             is_filestore=lambda folder: FileStore.store_at(folder) is not None,
         )
         with _import_bar(output) as progress:
             for each in importer.run(paths, progress=progress):
-                failed += each.outcome is jobs.Outcome.FAILED
+                failed += each.outcome is FileOutcome.FAILED
                 _tell(output, each)
     if failed:
         note(f"{words.counted(failed, 'file')} could not be imported")
@@ -152,7 +153,7 @@ def _destination(device: Device, database: Database, store: str) -> Callable[[in
     return emptiest
 
 
-def _tell(output: Output, each: jobs.Imported) -> None:
+def _tell(output: Output, each: walking.Imported) -> None:
     path = str(each.path)
     if each.file_id:
         output.line(f"{each.file_id}  {path}{'  (was in the library)' if each.outcome == 'known' else ''}")

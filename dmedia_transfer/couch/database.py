@@ -15,7 +15,7 @@ from dmedia_transfer import documents, leaves, merge
 from dmedia_transfer.couch import stored
 from dmedia_transfer.couch.raw import PAGE_DOCUMENTS, Raw, RawDatabase, pages
 from dmedia_transfer.errors import Conflict, InvalidDocument, TransferError, Unknown
-from dmedia_transfer.model import QueueEdit, RecordStored
+from dmedia_transfer.model import AddFile, QueueEdit, RecordStored
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,33 @@ class Database(RawDatabase):
             DatabaseUnavailable: Some may have been written; doing all of them again is harmless.
         """
         return stored.record(self, records)
+
+    def add_files(self, files: Sequence[AddFile]) -> dict[str, TransferError]:
+        """Write documents of new files; where there is one already, only what is stored where.
+
+        Returns:
+            As `record_stored`.
+
+        Raises:
+            DatabaseUnavailable: Some may have been written; doing all of them again is harmless.
+        """
+        return stored.add(self, files)
+
+    def list_stored(self, store_id: str, *, after: str, limit: int) -> list[tuple[str, int]]:
+        """The files, and their bytes, that a store has by their documents, in the order of their IDs.
+
+        Args:
+            store_id: The store.
+            after: Only files with a greater ID.
+            limit: At most so many; fewer mean that there are no more.
+        """
+        selector = {"_id": {"$gt": after}, "type": documents.FILE, f"stored.{store_id}.copies": {"$gt": 0}}
+        # Not sorted: whichever index the server takes, it walks IDs in order; one that sorts looks at all of them.
+        query = {"selector": selector, "fields": ["_id", "bytes"], "limit": limit}
+        answer = self.post("_find", query)
+        with self._sensible():
+            found = [(str(raw["_id"]), raw.get("bytes")) for raw in answer["docs"]]
+        return [(file_id, size if isinstance(size, int) else 0) for file_id, size in found]
 
     def _mended(self, machine_id: str, raw: Raw | None, base: Mapping[str, Any] | None) -> Raw:
         """A machine document that can be believed: what cannot is taken from `base`, or from a new one."""

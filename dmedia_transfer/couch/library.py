@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,7 +34,7 @@ from dmedia_transfer.errors import (
     InvalidDocument,
     TransferError,
 )
-from dmedia_transfer.model import AddEntry, QueueEdit, RecordStored
+from dmedia_transfer.model import AddEntry, AddFile, QueueEdit, RecordStored
 from dmedia_transfer.ports import KnownFile, Outbox
 
 log = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class CouchLibrary:
         self._stopping = False
         self._files: dict[str, None] = {}  # asked for, in order
         self._doubtful: dict[str, None] = {}  # other machines whose documents are in conflict
+        self._inquiries: deque[tuple[Callable[[], Any], Callable[[Any], object]]] = deque()  # questions and who asks
         self._watched: frozenset[str] = frozenset()
         self._tasks = {  # in the order in which they are done
             "load": _Task(self._do_load),
@@ -128,6 +130,7 @@ class CouchLibrary:
             "files": _Task(self._do_files),
             "flush": _Task(self._do_flush),
             "machines": _Task(self._do_machines),
+            "inquire": _Task(self._do_inquire),
             "publish": _Task(self._published.write),
             "keep": _Task(self._own.keep),
         }
@@ -181,6 +184,25 @@ class CouchLibrary:
         with self._changed:
             self._files.update(dict.fromkeys(file_ids))
         self._ask("files")
+
+    def read_files(
+        self, file_ids: Sequence[str], answer: Callable[[Mapping[str, KnownFile | TransferError]], object]
+    ) -> None:
+        """Read these file documents, and hand what is known of them to `answer`. Any thread may call."""
+        self._inquire(
+            lambda: {id_: _known_file(raw) for id_, raw in self._database.get_with_leaves(file_ids).items()}, answer
+        )
+
+    def list_stored(
+        self, store_id: str, after: str, limit: int, answer: Callable[[Sequence[tuple[str, int]]], object]
+    ) -> None:
+        """Find the files that a store has by their documents, and hand them to `answer`; see `Database.list_stored`."""
+        self._inquire(lambda: self._database.list_stored(store_id, after=after, limit=limit), answer)
+
+    def _inquire(self, question: Callable[[], Any], answer: Callable[[Any], object]) -> None:
+        with self._changed:
+            self._inquiries.append((question, answer))
+        self._ask("inquire")
 
     def watch(self, file_ids: Iterable[str]) -> None:
         """Tell the manager when one of these file documents changes; replaces the ones watched so far.
@@ -320,13 +342,27 @@ class CouchLibrary:
         for file_id, raw in found.items():
             self._deliver(self._on_file, file_id, _known_file(raw))
 
+    def _do_inquire(self) -> None:
+        """Answer one inquiry; the others wait until transfers have had their turn."""
+        with self._changed:
+            question, answer = self._inquiries[0]
+        found = question()
+        with self._changed:
+            self._inquiries.popleft()
+            more = bool(self._inquiries)
+        if more:
+            self._ask("inquire")
+        self._deliver(answer, found)
+
     def _do_flush(self) -> None:
         pending = self._outbox.pending()
         if not pending:
             return
         began = time.monotonic()
+        # New documents first: what is found out of a file later is written into them.
+        news = [each.edit for each in pending if isinstance(each.edit, AddFile)]
         records = [each.edit for each in pending if isinstance(each.edit, RecordStored)]
-        for file_id, problem in self._database.record_stored(records).items():
+        for file_id, problem in (self._database.add_files(news) | self._database.record_stored(records)).items():
             log.error("file %s: where it is stored cannot be written, dropped: %s", file_id, problem)
         machine, held_back = self._write_queue(merge.queue_edits(each.edit for each in pending))
         seqs = [each.seq for each in pending if each.edit not in held_back]

@@ -7,6 +7,7 @@ a machine has proven is not lost to a conflict. The united revision is written f
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -14,7 +15,7 @@ from typing import Any, Final
 from dmedia_transfer import documents
 from dmedia_transfer.couch.raw import PAGE_DOCUMENTS, Raw, RawDatabase, pages
 from dmedia_transfer.errors import Conflict, InvalidDocument, TransferError, Unknown
-from dmedia_transfer.model import RecordStored
+from dmedia_transfer.model import AddFile, RecordStored
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,32 @@ def record(database: RawDatabase, records: Sequence[RecordStored]) -> dict[str, 
                 break
         problems |= {file_id: Conflict(f"file {file_id} changed too often to be written") for file_id in waiting}
     return problems
+
+
+def add(database: RawDatabase, files: Sequence[AddFile]) -> dict[str, TransferError]:
+    """Write documents of new files; see `Database.add_files`."""
+    problems: dict[str, TransferError] = {}
+    there: list[RecordStored] = []
+    for page in pages(list({file.file_id: file for file in files}), PAGE_DOCUMENTS):
+        known = database.get_many(page)
+        first = {file.file_id: file for file in reversed(files) if file.file_id in page and file.file_id not in known}
+        outcomes = database.put_many([_new_document(file) for file in first.values()])
+        for file in files:
+            error = outcomes.get(file.file_id)
+            if file.file_id not in page:
+                continue
+            if error is not None and not isinstance(error, Conflict):
+                problems[file.file_id] = error
+            elif error is not None or first.get(file.file_id) is not file:
+                there.append(file.record)
+    return problems | record(database, there)
+
+
+def _new_document(file: AddFile) -> Raw:
+    facts = {"name": file.name, "ext": file.ext, "mime": file.mime, "origin": file.origin}
+    stored = {file.store_id: {"copies": 1, "time": file.time}}
+    digests = base64.b64decode(file.leaf_digests)
+    return documents.new_file(file.file_id, file.size, digests, time=file.time, stored=stored, **facts)
 
 
 def unite(database: RawDatabase, found: Mapping[str, Raw]) -> dict[str, Raw]:
@@ -102,5 +129,6 @@ def _leaves_of(raw: Mapping[str, Any]) -> object:
 def _stored_line(stored: Mapping[str, Any], record: RecordStored) -> Raw:
     """What a `stored` with this record says of its store, with what else is said there."""
     line = stored.get(record.store_id)
-    known = line if isinstance(line, dict) else {}
-    return {record.store_id: {**known, "copies": record.copies, "time": record.time}}
+    known = {key: value for key, value in line.items() if key != "corrupt"} if isinstance(line, dict) else {}
+    corrupt = {} if record.corrupt is None else {"corrupt": list(record.corrupt)}
+    return {record.store_id: {**known, "copies": record.copies, "time": record.time, **corrupt}}

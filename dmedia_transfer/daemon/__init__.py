@@ -40,7 +40,7 @@ from dmedia_transfer.couch.library import CouchLibrary
 from dmedia_transfer.couch.machinememory import MachineMemory
 from dmedia_transfer.couch.replication import Replication, targets_of
 from dmedia_transfer.couch.servers import DocumentServer
-from dmedia_transfer.daemon import settings
+from dmedia_transfer.daemon import longjobs, settings
 from dmedia_transfer.daemon.reloading import Reloading
 from dmedia_transfer.daemon.surroundings import Around
 from dmedia_transfer.daemon.unpeered import peering_of
@@ -54,7 +54,7 @@ from dmedia_transfer.localstores import LocalStores
 from dmedia_transfer.manager import TransferManager
 from dmedia_transfer.manager.telling import Telling
 from dmedia_transfer.manager.wanted import generation
-from dmedia_transfer.model import Ended, Logged, Moved, Report
+from dmedia_transfer.model import Advanced, Ended, Logged, Moved, Report
 from dmedia_transfer.workers.pool import WorkerPool
 
 log = logging.getLogger(__name__)
@@ -168,6 +168,15 @@ class Daemon:
             call_later=mainloop.call_later,
             settings=settings.of(self._config),
         )
+        self._jobs = longjobs.build(
+            config=self._config,
+            journal=self._journal,
+            library=self._library,
+            stores=self._stores,
+            filestores=self._filestores,
+            pool=self._pool,
+            manager=self._manager,
+        )
         self._telling = Telling(
             self._manager,
             machine_id=self._machine_id,
@@ -232,6 +241,7 @@ class Daemon:
         self._watchdog.stop()
         if self._started:
             self._manager.shutdown()
+            self._jobs.shutdown()
             self._telling.close()
             self._pool.shutdown(SHUTDOWN_S)
             self._bus.close()
@@ -283,6 +293,7 @@ class Daemon:
         self._machine = machine
         try:
             self._manager.start(machine)
+            self._jobs.start()
             self._bus.publish()
         except Exception as error:  # a daemon that nobody can reach is of no use: it ends, and systemd starts it again
             self._fatal = error
@@ -360,9 +371,14 @@ class Daemon:
     def _stores_edited(self, *_: object) -> None:
         if self._started:
             self._manager.stores_changed()
+            self._jobs.stores_changed()
 
     def _report(self, report: Report) -> None:
         match report:
+            case Advanced():
+                self._jobs.report(report)
+            case Ended() if self._jobs.owns(report.run_id):
+                self._jobs.report(report)
             case Moved() | Ended():
                 self._manager.report(report)
             case Logged():

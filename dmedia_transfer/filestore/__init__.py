@@ -4,7 +4,8 @@ from dmedia_transfer.filestore.glimpse import Glimpse
 from dmedia_transfer.filestore.importing import Imported
 from dmedia_transfer.filestore.partial import Partial
 from dmedia_transfer.filestore.reader import Reader
+from dmedia_transfer.filestore.scrubbing import Scrub
 from dmedia_transfer.filestore.store import FileStore, Found
 from dmedia_transfer.filestore.stores import FileStores
 
-__all__ = ["FileStore", "FileStores", "Found", "Glimpse", "Imported", "Partial", "Reader"]
+__all__ = ["FileStore", "FileStores", "Found", "Glimpse", "Imported", "Partial", "Reader", "Scrub"]

@@ -32,7 +32,7 @@ class Imported:
     file_id: str
     size: int  # bytes
     leaf_digests: bytes = field(repr=False)  # packed, 32 bytes each
-    existed: bool  # it was there already, and the copy was thrown away
+    existed: bool  # it was there, or elsewhere, already, and the copy was thrown away
 
 
 Progress = Callable[[int, int], None]
@@ -40,7 +40,13 @@ Progress = Callable[[int, int], None]
 
 
 def import_file(
-    root: int, source: Path, *, need_room: Callable[[int], None], progress: Progress, cancelled: Callable[[], bool]
+    root: int,
+    source: Path,
+    *,
+    need_room: Callable[[int], None],
+    progress: Progress,
+    cancelled: Callable[[], bool],
+    is_elsewhere: Callable[[str], bool],
 ) -> Imported:
     """Copy `source` into the store whose open directory is `root`; see `FileStore.import_file`."""
     try:
@@ -54,7 +60,7 @@ def import_file(
         if not before.st_size:
             raise InvalidInput(f"{source} is empty: empty files have no ID")
         with system.translated(f"importing {source}"):
-            return _import(root, _Source(source_fd, source, before), need_room, progress, cancelled)
+            return _import(root, _Source(source_fd, source, before), need_room, progress, cancelled, is_elsewhere)
     finally:
         os.close(source_fd)
 
@@ -81,7 +87,12 @@ def _same(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def _import(
-    root: int, source: _Source, need_room: Callable[[int], None], progress: Progress, cancelled: Callable[[], bool]
+    root: int,
+    source: _Source,
+    need_room: Callable[[int], None],
+    progress: Progress,
+    cancelled: Callable[[], bool],
+    is_elsewhere: Callable[[str], bool],
 ) -> Imported:
     size = source.before.st_size
     name = f"{layout.PARTIAL}/{layout.IMPORT_PREFIX}{secrets.token_hex(12)}"
@@ -97,7 +108,7 @@ def _import(
             digests = _each_leaf(size, lambda index, into: _copy(source, fd, index, into), progress, cancelled)
         source.check()
         file_id = leaves.file_id(digests)
-        existed = _is_complete(root, file_id, size)
+        existed = _is_complete(root, file_id, size) or is_elsewhere(file_id)
         if existed:
             os.unlink(name, dir_fd=root)
         else:

@@ -4,6 +4,7 @@
     files/AB/ABCD…        complete, verified, read-only
     partial/AB/ABCD…      preallocated, written by leaf
     partial/import-…      a copy whose ID is not known yet
+    quarantine/AB/ABCD…   what was complete and is corrupt; never served
 
 All names are relative to an open directory whose marker was read through that same directory. A drive that is pulled
 out can so never make us write into the empty mount point below it.
@@ -27,6 +28,7 @@ from dmedia_transfer.filestore import system
 MARKER: Final = "filestore.json"
 FILES: Final = "files"
 PARTIAL: Final = "partial"
+QUARANTINE: Final = "quarantine"
 IMPORT_PREFIX: Final = "import-"
 
 _MAX_MARKER_BYTES: Final = 4096
@@ -139,3 +141,17 @@ def publish(root: int, fd: int, name: str, file_id: str) -> None:
     system.sync_directory(str(Path(target).parent), root)
     system.sync_directory(str(Path(name).parent), root)
     faults.point("publish.done")
+
+
+def move(root: int, file_id: str, from_kind: str, to_kind: str) -> bool:
+    """Move a file from one folder to another for good; False if it is not there."""
+    source, target = name_in(from_kind, file_id), name_in(to_kind, file_id)
+    system.make_directory(to_kind, root)
+    system.make_directory(str(Path(target).parent), root)
+    try:
+        os.rename(source, target, src_dir_fd=root, dst_dir_fd=root)
+    except FileNotFoundError:
+        return False
+    system.sync_directory(str(Path(target).parent), root)
+    system.sync_directory(str(Path(source).parent), root)
+    return True

@@ -1,7 +1,8 @@
 """FileStore: a local directory that is a store.
 
-Complete files are in `files/`, those on their way in `partial/`. Any number of processes may use a FileStore at the
-same time, and each may be killed at any instant: a file is in `files/` only once it is complete and on the disk.
+Complete files are in `files/`, those on their way in `partial/`, and those that turned out to be corrupt in
+`quarantine/`. Any number of processes may use a FileStore at the same time, and each may be killed at any instant: a
+file is in `files/` only once it is complete and on the disk.
 Nothing is remembered between calls; a drive may come and go, and each call looks at what is there.
 """
 
@@ -31,6 +32,7 @@ from dmedia_transfer.filestore.glimpse import Glimpse
 from dmedia_transfer.filestore.importing import Imported, Progress
 from dmedia_transfer.filestore.partial import Partial
 from dmedia_transfer.filestore.reader import Reader
+from dmedia_transfer.filestore.scrubbing import Scrub
 from dmedia_transfer.model import StoreSpec
 
 PLUGIN: Final = "filestore"
@@ -254,6 +256,57 @@ class FileStore:
             system.sync_directory(str(Path(name).parent), root)
         return True
 
+    def scrub(self, file_id: str) -> Scrub | None:
+        """Open a file to have it proven anew: the complete one, else the one in quarantine; None if there is neither.
+
+        Raises:
+            StoreMissing: The store is not there.
+        """
+        with self._opened() as root, system.translated(f"opening file {file_id} in store {self.store_id}"):
+            for kind in (layout.FILES, layout.QUARANTINE):
+                with contextlib.suppress(FileNotFoundError):
+                    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+                    fd = os.open(layout.name_in(kind, file_id), flags, dir_fd=root)
+                    return Scrub(fd, file_id=file_id, store_id=self.store_id, check_store=self.check)
+        return None
+
+    def quarantine(self, file_id: str) -> bool:
+        """Put a corrupt complete file aside, so that nobody reads it any more; False if there is none.
+
+        Raises:
+            StoreMissing: The store is not there.
+        """
+        with self._opened() as root, system.translated(f"putting file {file_id} aside in store {self.store_id}"):
+            return layout.move(root, file_id, layout.FILES, layout.QUARANTINE)
+
+    def quarantined(self, file_id: str) -> bool:
+        """Whether a corrupt copy was put aside; False also when the store is not there."""
+        try:
+            self._stat(layout.QUARANTINE, file_id)
+        except (FileMissing, StoreMissing, AccessDenied):
+            return False
+        return True
+
+    def salvage(self, file_id: str) -> bool:
+        """Make a copy in quarantine the partial file, whose good leaves a download keeps; False if there is none.
+
+        Of a file that is complete or has a partial file already, the copy in quarantine is of no use and goes.
+
+        Raises:
+            StoreMissing: The store is not there.
+        """
+        with self._opened() as root, system.translated(f"salvaging file {file_id} in store {self.store_id}"):
+            if self.has(file_id) or self.partial_mtime(file_id) is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(layout.name_in(layout.QUARANTINE, file_id), dir_fd=root)
+                return False
+            moved = layout.move(root, file_id, layout.QUARANTINE, layout.PARTIAL)
+            if moved:
+                name = layout.name_in(layout.PARTIAL, file_id)
+                os.chmod(name, 0o600, dir_fd=root)
+                os.utime(name, dir_fd=root)  # it is as old as the file; old partial files are swept away
+        return moved
+
     def files(self) -> Iterator[Found]:
         """All complete files, in no order; what does not belong there is passed over."""
         return self._walk(layout.FILES)
@@ -280,8 +333,11 @@ class FileStore:
         *,
         progress: Progress = lambda done, total: None,
         cancelled: Callable[[], bool] = lambda: False,
+        is_elsewhere: Callable[[str], bool] = lambda file_id: False,
     ) -> Imported:
         """Copy or reflink a file into the store; what is hashed is what was copied.
+
+        The copy is thrown away if the file is here already, or elsewhere, as `is_elsewhere` says when its ID is known.
 
         Raises:
             InvalidInput: There is no such file, it is empty, or it is no file.
@@ -297,6 +353,7 @@ class FileStore:
                 need_room=lambda size: self._need_room(size, str(source)),
                 progress=progress,
                 cancelled=cancelled,
+                is_elsewhere=is_elsewhere,
             )
 
     def _opened(self) -> contextlib.AbstractContextManager[int]:

@@ -57,6 +57,15 @@ class FileStores:
         store.check()
         return store.spec
 
+    def homes(self) -> list[StoreSpec]:
+        """Those that are there now."""
+        present = []
+        for store in self.all():
+            with contextlib.suppress(TransferError):
+                store.check()
+                present.append(store.spec)
+        return present
+
     def holding(self, file_id: str) -> list[StoreSpec]:
         """Those that have the file, complete."""
         return [store.spec for store in self.all() if store.has(file_id)]
@@ -77,6 +86,13 @@ class FileStores:
             with contextlib.suppress(TransferError):
                 found.extend((one.file_id, store.spec) for one in store.partials() if one.mtime < before)
         return sorted(found, key=lambda one: one[0])
+
+    def salvage(self, file_id: str) -> list[str]:
+        """Make what is good of copies in quarantine available to a download; the stores that had one."""
+        having = [store for store in self.all() if store.quarantined(file_id)]
+        for store in having:
+            store.salvage(file_id)
+        return [store.store_id for store in having]
 
     def destination(self, file_id: str, file_bytes: int) -> StoreSpec:
         """The one to save to: one with a partial file already, else the one with the most free space.

@@ -1,5 +1,6 @@
 """The SQLite tables: this machine's own database of unfinished work."""
 
+from dmedia_transfer.journal.jobrecords import JobRecords, OpenFile, Totals
 from dmedia_transfer.journal.journal import Journal
 from dmedia_transfer.journal.leafrecords import LeafRecords
 from dmedia_transfer.journal.ledger import Ended, Ledger
@@ -12,10 +13,13 @@ __all__ = [
     "Bases",
     "Checkpoints",
     "Ended",
+    "JobRecords",
     "Journal",
     "LeafRecords",
     "Ledger",
     "LineageRecords",
+    "OpenFile",
     "Outbox",
+    "Totals",
     "UploadRecords",
 ]

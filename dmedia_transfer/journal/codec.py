@@ -1,4 +1,4 @@
-"""Edits and failures to JSON and back, without loss."""
+"""Edits, failures and jobs to JSON and back, without loss."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any, Final, get_args
 
 from pydantic import TypeAdapter
 
-from dmedia_transfer.model import Edit, Failure
+from dmedia_transfer.model import Edit, Failure, JobProblem, LongJob
 
 _failure: Final = TypeAdapter(Failure)
+_job: Final = TypeAdapter(LongJob)
+_problem: Final = TypeAdapter(JobProblem)
 # By the name of the class, which is so a part of the journal's format.
 _edits: Final[dict[str, TypeAdapter[Any]]] = {kind.__name__: TypeAdapter(kind) for kind in get_args(Edit)}
 
@@ -35,3 +37,23 @@ def write_failure(failure: Failure | None) -> str | None:
 def read_failure(text: str) -> Failure:
     """The way back."""
     return _failure.validate_python(json.loads(text))
+
+
+def write_job(job: LongJob) -> str:
+    """A long job as it is kept in a table. A path that is no text keeps its bytes (as lone surrogates)."""
+    return json.dumps(_job.dump_python(job), separators=(",", ":"))
+
+
+def read_job(text: str) -> LongJob:
+    """The way back."""
+    return _job.validate_python(json.loads(text))
+
+
+def write_problem(problem: JobProblem | None) -> str | None:
+    """A problem of a job as it is kept in a table."""
+    return None if problem is None else json.dumps(_problem.dump_python(problem), separators=(",", ":"))
+
+
+def read_problem(text: str) -> JobProblem:
+    """The way back."""
+    return _problem.validate_python(json.loads(text))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from dmedia_transfer.journal.database import Database
+from dmedia_transfer.journal.jobrecords import JobRecords
 from dmedia_transfer.journal.leafrecords import LeafRecords
 from dmedia_transfer.journal.ledger import Ledger
 from dmedia_transfer.journal.lineagerecords import LineageRecords
@@ -31,6 +32,7 @@ class Journal:
         self.leaves = LeafRecords(self._database)
         self.uploads = UploadRecords(self._database)
         self.outbox = Outbox(self._database)
+        self.jobs = JobRecords(self._database, self.outbox)
         self.ledger = Ledger(self._database, self.uploads)
         self.checkpoints = Checkpoints(self._database)
         self.lineage = LineageRecords(self._database)

@@ -20,11 +20,14 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, edits: Sequence[Edit]) -> list[PendingEdit]:
-        """Keep edits, in order; durable when this returns, all of them or none."""
+    def add(self, edits: Sequence[Edit], *, durable: bool = True) -> list[PendingEdit]:
+        """Keep edits, in order; durable when this returns, all of them or none.
+
+        One that is found out again with what it is written together with need not be `durable`.
+        """
         pending = []
         now = time.time()
-        with self._database.write("outbox", durable=True) as connection:
+        with self._database.write("outbox", durable=durable) as connection:
             for edit in edits:
                 row = connection.execute("INSERT INTO outbox (edit, time) VALUES (?, ?)", (codec.write_edit(edit), now))
                 pending.append(PendingEdit(seq=row.lastrowid or 0, edit=edit))

@@ -144,4 +144,28 @@ _LINEAGE: Final = (
     """,
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _LINEAGE)
+# Imports and verifications, and what of each is done.
+_JOBS: Final = (
+    """
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        job TEXT NOT NULL           -- JSON
+    )
+    """,
+    """
+    CREATE TABLE job_files (
+        job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+        item BLOB NOT NULL,         -- a path, or a file ID
+        size INTEGER NOT NULL,      -- bytes, as it was listed
+        outcome TEXT NOT NULL,      -- empty: not settled yet
+        problem TEXT,               -- JSON; of outcomes that a person should look at
+        so_far BLOB,                -- of a file that was left in the middle
+        PRIMARY KEY (job, item)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX open_job_files ON job_files (job, item) WHERE outcome = ''",
+    "CREATE INDEX job_problems ON job_files (job, item) WHERE problem IS NOT NULL",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _LINEAGE, _JOBS)

@@ -23,7 +23,6 @@ from dmedia_transfer.model import (
     PauseQueue,
     PendingEdit,
     QueueEdit,
-    RecordStored,
     RemoveEntries,
     RenewEntry,
     TransferKey,
@@ -82,7 +81,7 @@ class Wanted:
         """These edits are in the outbox, and in force from now on."""
         concerned: list[TransferKey] = []
         for one in pending:
-            if not isinstance(one.edit, RecordStored):
+            if isinstance(one.edit, QueueEdit):
                 self._edits[one.seq] = one.edit
                 concerned += self._apply(one.edit)
         return concerned

@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from dmedia_transfer.config import Config
 from dmedia_transfer.model import (
+    Advanced,
     CarryOn,
     Connect,
     Cut,
@@ -36,6 +37,7 @@ from dmedia_transfer.model import (
     Failure,
     Job,
     Logged,
+    LongRun,
     Moved,
     Outcome,
     Report,
@@ -93,7 +95,7 @@ class WorkerPool:
 
     # What the manager asks
 
-    def run(self, run_id: int, job: Job) -> None:
+    def run(self, run_id: int, job: Job | LongRun) -> None:
         """Give the job to an idle worker, or to a new one."""
         with self._lock:
             self._place(Run(run_id, job))
@@ -281,7 +283,7 @@ class WorkerPool:
                     worker.ready()
             case Ended():
                 self._ended(worker, message)
-            case Moved() | Logged():
+            case Moved() | Advanced() | Logged():
                 self._report(message)
             case _:
                 log.error("worker %s says what no worker says, and is killed: %.80r", worker.pid, message)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dmedia_transfer.errors import WorkerLost
-from dmedia_transfer.model import Command, Job
+from dmedia_transfer.model import Command, Job, LongRun
 from dmedia_transfer.workers.messages import Leave, WorkerSettings
 
 COMMAND: Final = (sys.executable, "-P", "-m", "dmedia_transfer.workers.worker")
@@ -59,7 +59,7 @@ class Process:
             theirs.close()
         self.connection = Connection(ours.detach())
         self.run_id: int | None = None  # what it is busy with
-        self.job: Job | None = None
+        self.job: Job | LongRun | None = None
         self.idle_since = time.monotonic()
         self.kill_at: float | None = None  # when our patience ends
         self.leaving = False

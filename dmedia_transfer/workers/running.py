@@ -12,13 +12,26 @@ from dmedia_transfer.crew import Crew
 from dmedia_transfer.download import Download, Source
 from dmedia_transfer.errors import DiskFull, FileMissing, Interrupted, SourceChanged, StoreMissing, TransferError
 from dmedia_transfer.filestore import FileStore
+from dmedia_transfer.jobs.files import Account
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.limiter import TokenBucket
-from dmedia_transfer.model import Direction, Discard, Ended, Failure, Job, Moved, Outcome, StoreSpec
+from dmedia_transfer.model import (
+    Advanced,
+    Direction,
+    Discard,
+    Ended,
+    Failure,
+    Job,
+    LongRun,
+    Moved,
+    Outcome,
+    StoreSpec,
+)
 from dmedia_transfer.model import Download as DownloadJob
 from dmedia_transfer.model import Upload as UploadJob
 from dmedia_transfer.tally import Tally
 from dmedia_transfer.upload import Upload, abandon
+from dmedia_transfer.workers import longruns
 from dmedia_transfer.workers.stores import LocalSource, OpenStores
 
 log = logging.getLogger(__name__)
@@ -31,7 +44,7 @@ class Running:
     """A job that was given to this worker, from the moment on at which it was read from the pipe."""
 
     run_id: int
-    job: Job
+    job: Job | LongRun
     crew: Crew  # obeys commands also before the job's thread has begun
 
 
@@ -45,7 +58,7 @@ class Runner:
         stores: OpenStores,
         buckets: dict[Direction, TokenBucket],
         buffers: LeafBuffers,
-        report: Callable[[Moved], None],
+        report: Callable[[Moved | Advanced], None],
         report_interval_s: float,
     ) -> None:
         self._journal = journal
@@ -58,7 +71,7 @@ class Runner:
     def run(self, running: Running) -> Ended:
         """Do the job and say how it ended; never raises what a job can raise."""
         job = running.job
-        size = job.file.size if job.file is not None else 0
+        size = job.file.size if isinstance(job, Job) and job.file is not None else 0
         progress = _Progress(running.run_id, self._report, self._interval_s)
         tally = Tally(size, progress)
         outcome, failure = Outcome.FINISHED, None
@@ -70,6 +83,8 @@ class Runner:
                     self._upload(running, job, tally)
                 case Discard():
                     self._discard(running, job)
+                case _:
+                    self._long(running, job)
         except Interrupted:
             outcome = Outcome.STOPPED
         except _Blamed as error:
@@ -153,12 +168,29 @@ class Runner:
             abandon(record, records=records, backend=backend, crew=running.crew)
             records.aborted(record)
 
+    def _long(self, running: Running, job: LongRun) -> None:
+        bucket = self._buckets[Direction.DOWNLOAD]
+        account = Account(running.run_id, self._report, interval_s=self._interval_s)
+        try:
+            longruns.run(
+                job,
+                records=self._journal().jobs,
+                stores=self._stores,
+                crew=running.crew,
+                buffers=self._buffers,
+                account=account,
+                pace=lambda count: bucket.take(count, running.crew.wait),
+            )
+        finally:
+            account.last()
+
     def _source(self, spec: StoreSpec, job: DownloadJob) -> Source:
         if spec.local:
             return Source(spec.store_id, LocalSource(FileStore.of(spec)))
         return Source(spec.store_id, self._stores.backend(spec, stall_s=job.stall_s))
 
     def _pace(self, running: Running) -> Callable[[int], None]:
+        assert isinstance(running.job, Job)  # noqa: S101 - long jobs have no direction
         bucket = self._buckets[running.job.key.direction]
         wait = running.crew.wait
         return lambda count: bucket.take(count, wait)

@@ -25,7 +25,7 @@ from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.crew import Crew
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.limiter import TokenBucket
-from dmedia_transfer.model import CarryOn, Connect, Cut, Direction, Discard, Drain, Logged, Run, SetShare, Stop
+from dmedia_transfer.model import CarryOn, Connect, Cut, Direction, Download, Drain, Logged, Run, SetShare, Stop, Upload
 from dmedia_transfer.workers.messages import Leave, Ready, WorkerSettings
 from dmedia_transfer.workers.running import Runner, Running
 from dmedia_transfer.workers.stores import OpenStores
@@ -102,13 +102,13 @@ class Worker:
             case Run(run_id, job):
                 for bucket in self._buckets.values():
                     bucket.set_rate(None)
-                connections = 1 if isinstance(job, Discard) else job.connections
+                connections = job.connections if isinstance(job, Download | Upload) else 1
                 self._buffers.resize(connections)
                 self._current = Running(run_id, job, Crew(connections))
                 self._inbox.put(self._current)
             case Drain(run_id, grace_s) if current is not None and current.run_id == run_id:
-                # A leaf that was received in part is worth nothing later, a part that was sent in full is.
-                current.crew.pause(0 if current.job.key.direction is Direction.DOWNLOAD else grace_s)
+                # A part that was sent in full is worth something later, a leaf that was received in part is not.
+                current.crew.pause(grace_s if isinstance(current.job, Upload) else 0)
             case CarryOn(run_id) if current is not None and current.run_id == run_id:
                 current.crew.resume()
             case Stop(run_id) if current is not None and current.run_id == run_id:

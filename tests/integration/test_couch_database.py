@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +22,7 @@ from dmedia_transfer.errors import (
     InvalidRequest,
     Unknown,
 )
-from dmedia_transfer.model import AddEntry, ChangeEntries, Entry, FileSpec, RecordStored, RemoveEntries
+from dmedia_transfer.model import AddEntry, AddFile, ChangeEntries, Entry, FileSpec, RecordStored, RemoveEntries
 from tests import factories
 from tests.scripted import Answer, Asked, ScriptedServer
 
@@ -249,6 +250,45 @@ def test_the_later_time_wins_and_other_keys_of_the_line_stay(couch: Database) ->
     couch.record_stored([RecordStored(spec.file_id, STORE, 0, 5.0), RecordStored(spec.file_id, OTHER, 0, 5.0)])
     after = couch.get(spec.file_id) or {}
     assert after["stored"] == {STORE: {**stored(1, 9.0), "pin": True}, OTHER: {**stored(0, 5.0), "pin": True}}
+
+
+def test_a_corrupt_copy_is_marked_until_there_is_a_good_one(couch: Database) -> None:
+    (spec,) = put_files(couch, 1)
+    couch.record_stored([RecordStored(spec.file_id, STORE, 0, 5.0, corrupt=(3, 7))])
+    assert (couch.get(spec.file_id) or {})["stored"] == {STORE: {**stored(0, 5.0), "corrupt": [3, 7]}}
+    couch.record_stored([RecordStored(spec.file_id, STORE, 1, 4.0)])
+    assert (couch.get(spec.file_id) or {})["stored"] == {STORE: {**stored(0, 5.0), "corrupt": [3, 7]}}
+    couch.record_stored([RecordStored(spec.file_id, STORE, 1, 6.0)])
+    assert (couch.get(spec.file_id) or {})["stored"] == {STORE: stored(1, 6.0)}
+
+
+def test_new_files_get_documents_and_known_ones_only_a_store(couch: Database) -> None:
+    (known,) = put_files(couch, 1)
+    new = factories.file_spec(b"new")
+    files = [
+        AddFile(spec.file_id, store, spec.size, base64.b64encode(spec.leaf_digests).decode(), 5.0, name="theirs")
+        for spec in (known, new)
+        for store in (STORE, OTHER)
+    ]
+    assert couch.add_files(files) == {}
+    assert couch.add_files(files) == {}
+    for spec, name in ((known, "n0"), (new, "theirs")):
+        raw = couch.get_with_leaves([spec.file_id])[spec.file_id]
+        assert not isinstance(raw, Exception)
+        assert documents.file_spec(documents.read_file(raw), documents.inline_leaves(raw)).size == spec.size
+        assert (raw["name"], raw["stored"]) == (name, {STORE: stored(1, 5.0), OTHER: stored(1, 5.0)})
+
+
+def test_the_files_of_a_store_are_listed_page_by_page(couch: Database) -> None:
+    specs = sorted(put_files(couch, 7), key=lambda spec: spec.file_id)
+    couch.record_stored([RecordStored(spec.file_id, STORE, int(spec is not specs[2]), 5.0) for spec in specs])
+    couch.record_stored([RecordStored(specs[2].file_id, OTHER, 1, 5.0)])
+    pages: list[list[tuple[str, int]]] = []
+    while not pages or pages[-1]:
+        after = pages[-1][-1][0] if pages else ""
+        pages.append(couch.list_stored(STORE, after=after, limit=4))
+    expected = [(spec.file_id, spec.size) for spec in specs if spec is not specs[2]]
+    assert pages == [expected[:4], expected[4:], []]
 
 
 def test_files_that_cannot_be_written_are_named_and_hold_up_no_other(couch: Database) -> None:

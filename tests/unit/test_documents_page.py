@@ -45,7 +45,7 @@ def test_the_file_is_read_and_its_leaves_make_its_id() -> None:
         view = documents.read_file(example)
         spec = documents.file_spec(view, documents.inline_leaves(example))
         assert (spec.size, spec.ext, spec.mime) == (1, "mp4", "video/mp4")
-        assert sorted(line.copies for line in view.stored.values()) == [0, 1]
+        assert sorted((line.copies, line.corrupt) for line in view.stored.values()) == [(0, [0]), (1, None)]
 
 
 def test_the_stores_are_read() -> None:

@@ -52,12 +52,17 @@ def test_what_is_started_again_is_not_killed_again_once_the_mark_is_there(tmp_pa
     assert run(DMEDIA_FAULT="here", DMEDIA_FAULT_MARK=str(mark)).returncode == 0
 
 
-def test_the_points_of_transfers_are_those_that_are_listed() -> None:
+def test_the_points_of_transfers_and_jobs_are_those_that_are_listed() -> None:
     package = Path(faults.__file__).parent
     passed = {
         name
-        for room in ("download", "upload")
+        for room in ("download", "upload", "jobs")
         for source in (package / room).glob("*.py")
         for name in re.findall(r'faults\.point\("([^"]+)"\)', source.read_text(encoding="utf-8"))
     }
-    assert passed == {*faults.DOWNLOAD_POINTS, *faults.UPLOAD_POINTS}
+    assert passed == {
+        *faults.DOWNLOAD_POINTS,
+        *faults.UPLOAD_POINTS,
+        *faults.IMPORT_POINTS,
+        *faults.VERIFY_POINTS,
+    }

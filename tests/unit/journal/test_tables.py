@@ -14,6 +14,7 @@ from dmedia_transfer.journal import Journal, codec, ledger, lineagerecords
 from dmedia_transfer.journal.leafrecords import set_bit, unpack_bits
 from dmedia_transfer.model import (
     AddEntry,
+    AddFile,
     ChangeEntries,
     Direction,
     Edit,
@@ -58,7 +59,26 @@ edits: st.SearchStrategy[Edit] = st.one_of(
     ),
     st.builds(RenewEntry, identity=texts, new_id=texts),
     st.builds(PauseQueue, paused=st.booleans()),
-    st.builds(RecordStored, file_id=texts, store_id=texts, copies=st.integers(0, 10**6), time=numbers),
+    st.builds(
+        RecordStored,
+        file_id=texts,
+        store_id=texts,
+        copies=st.integers(0, 10**6),
+        time=numbers,
+        corrupt=st.none() | st.lists(st.integers(0, 10**6), max_size=3).map(tuple),
+    ),
+    st.builds(
+        AddFile,
+        file_id=texts,
+        store_id=texts,
+        size=st.integers(1, 2**50),
+        leaf_digests=texts,
+        time=numbers,
+        name=texts,
+        ext=texts,
+        mime=texts,
+        origin=texts,
+    ),
 )
 failures = st.builds(
     Failure,

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from dmedia_transfer import documents, jobs, leaves
+from dmedia_transfer import documents, leaves
 from dmedia_transfer.errors import Conflict, DatabaseUnavailable, Interrupted, SourceChanged, TransferError
-from dmedia_transfer.jobs import Outcome
+from dmedia_transfer.jobs import importing, walking
+from dmedia_transfer.model import FileOutcome as Outcome
 from dmedia_transfer.model import RecordStored
 from tests.factories import OTHER_STORE_ID, STORE_ID, leaf_digests_of
 
@@ -77,16 +78,16 @@ class MemoryFiles:
 class Scene:
     store: MemoryStore
     files: MemoryFiles
-    importer: jobs.Importer
+    importer: importing.Importer
 
-    def run(self, *paths: Path, **options: Any) -> list[jobs.Imported]:
+    def run(self, *paths: Path, **options: Any) -> list[walking.Imported]:
         return list(self.importer.run(paths, **options))
 
 
 @pytest.fixture
 def scene() -> Scene:
     store, files = MemoryStore(), MemoryFiles()
-    importer = jobs.Importer(
+    importer = importing.Importer(
         destination=lambda size: store,
         files=files,
         is_filestore=lambda folder: (folder / "filestore.json").exists(),
@@ -251,11 +252,11 @@ def test_the_progress_names_the_file(scene: Scene, tmp_path: Path) -> None:
     ],
 )
 def test_facts_are_told_by_the_name(name: str, ext: str, mime: str) -> None:
-    facts = jobs.facts(name)
+    facts = importing.facts(name)
     assert (facts["name"], facts["ext"], facts["mime"]) == (name, ext, mime)
 
 
 def test_a_name_that_is_no_text_is_made_one() -> None:
-    facts = jobs.facts(os.fsdecode(b"f\xfflm.mkv"))
+    facts = importing.facts(os.fsdecode(b"f\xfflm.mkv"))
     assert facts["name"] == "f\N{REPLACEMENT CHARACTER}lm.mkv"
     assert facts["ext"] == "mkv"

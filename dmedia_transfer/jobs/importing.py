@@ -1,4 +1,4 @@
-"""The other long jobs: import.
+"""Import: files and folders into FileStores, and into the library.
 
 Files are copied into a FileStore one after the other, and each is in the library, with its document, before the next
 begins: a kill loses at most the copy that was under way. One that fails does not stop the others.
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import logging
 import mimetypes
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from dmedia_transfer import documents
 from dmedia_transfer.errors import Conflict, Interrupted, InvalidInput, TransferError
-from dmedia_transfer.model import RecordStored
+from dmedia_transfer.jobs.walking import Imported, walk
+from dmedia_transfer.model import FileOutcome, RecordStored
 
 log = logging.getLogger(__name__)
 
@@ -68,26 +66,6 @@ class Files(Protocol):
         """Write into file documents what is stored where; what could not be written, and why."""
 
 
-class Outcome(StrEnum):
-    """What became of a path."""
-
-    IMPORTED = "imported"
-    KNOWN = "known"  # the library had a file with this content; it is in the FileStore now, too
-    SKIPPED = "skipped"  # it is nothing that can be imported
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What became of one path."""
-
-    path: Path
-    outcome: Outcome
-    file_id: str = ""
-    size: int = 0  # bytes
-    reason: str = ""  # why it was skipped, or has failed
-
-
 class Importer:
     """Imports files, and whole folders, into one FileStore."""
 
@@ -130,7 +108,7 @@ class Importer:
             Interrupted: `cancelled` said so.
         """
         for path in paths:
-            for each in self._within(path):
+            for each in walk(path, is_filestore=self._is_filestore):
                 if isinstance(each, Imported):
                     yield each
                     continue
@@ -140,32 +118,7 @@ class Importer:
                     raise
                 except TransferError as error:
                     log.debug("import of %s failed", each, exc_info=True)
-                    yield Imported(each, Outcome.FAILED, reason=str(error))
-
-    def _within(self, path: Path) -> Iterator[Path | Imported]:
-        """The files that a path means, in order, and what cannot be read."""
-        if not path.is_dir():
-            yield path
-            return
-        unreadable: list[OSError] = []
-        for folder, folders, files in os.walk(path, onerror=unreadable.append):
-            here = Path(folder)
-            yield from (_not_readable(error) for error in unreadable)
-            unreadable.clear()
-            if self._is_filestore(here):
-                folders.clear()
-                yield Imported(here, Outcome.SKIPPED, reason="it is a FileStore")
-                continue
-            folders.sort()
-            for name in sorted(files):
-                file = here / name
-                if file.is_symlink():
-                    yield Imported(file, Outcome.SKIPPED, reason="it is a symbolic link")
-                elif not file.is_file():
-                    yield Imported(file, Outcome.SKIPPED, reason="it is not a file")
-                else:
-                    yield file
-        yield from (_not_readable(error) for error in unreadable)
+                    yield Imported(each, FileOutcome.FAILED, reason=str(error))
 
     def _one(self, path: Path, progress: Callable[[Path, int, int], None], cancelled: Callable[[], bool]) -> Imported:
         try:
@@ -173,11 +126,11 @@ class Importer:
         except OSError as error:
             raise InvalidInput(f"{path} cannot be imported: {error.strerror}") from None
         if not status.st_size and path.is_file():
-            return Imported(path, Outcome.SKIPPED, reason="it is empty")
+            return Imported(path, FileOutcome.SKIPPED, reason="it is empty")
         store = self._destination(status.st_size)
         copied = store.import_file(path, progress=lambda done, total: progress(path, done, total), cancelled=cancelled)
         known = self._enter(path, store.store_id, copied)
-        return Imported(path, Outcome.KNOWN if known else Outcome.IMPORTED, copied.file_id, copied.size)
+        return Imported(path, FileOutcome.KNOWN if known else FileOutcome.IMPORTED, copied.file_id, copied.size)
 
     def _enter(self, path: Path, store_id: str, copied: Copied) -> bool:
         """Bring a copied file into the library; True if the library knew its content already."""
@@ -217,8 +170,3 @@ def facts(name: str) -> dict[str, str]:
         "mime": mime if _MIME.fullmatch(mime) else "",
         "origin": ORIGIN_USER,
     }
-
-
-def _not_readable(error: OSError) -> Imported:
-    path = Path(error.filename)
-    return Imported(path, Outcome.FAILED, reason=f"{path} cannot be read: {error.strerror}")

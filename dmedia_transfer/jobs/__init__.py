@@ -1,0 +1,1 @@
+"""The other long jobs: import and verify."""
