@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeVar
 
@@ -24,8 +25,16 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MOST_CONNECTIONS: Final = 32
+MOST_TOGETHER: Final = 12  # of several stores, unless one alone has more: each takes a leaf of memory
 ERROR_GRACE_S: Final = 2.0  # how long pieces in flight may take to finish after an error of another one
 CUT_AGAIN_S: Final = 0.2  # a thread that was about to connect is missed by the first cut
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """There is nothing to take now, but there may be: ask again when something has happened, or after a while."""
+
+    seconds: float
 
 
 class _State(Enum):
@@ -41,6 +50,7 @@ class Crew:
     def __init__(self, connections: int = 1) -> None:
         """`connections` is the number of pieces that are worked on at once."""
         self._connections = connections
+        self._lines = 1
         self.most = MOST_CONNECTIONS  # more than so many are of no use for this job; may be set until `run`
         self._members = 0  # threads
         self._cutters: list[Callable[[], None]] = []
@@ -52,6 +62,7 @@ class Crew:
         self._epoch = 0  # of cuts: a connection lost in an older one is nobody's fault
         self._in_flight = 0
         self._given_back = 0
+        self._news = 0  # how often something happened that may give a taker something to take
         self._exhausted = False
         self._error: BaseException | None = None
         self._began = threading.local()  # .epoch: when this thread began what it works on
@@ -61,7 +72,29 @@ class Crew:
     @property
     def connections(self) -> int:
         """How many pieces are worked on at once."""
-        return min(self._connections, self.most)
+        return min(self._connections, self.most) if self._lines == 1 else min(self.together, self.most)
+
+    @property
+    def each(self) -> int:
+        """How many pieces may be worked on at once with one store."""
+        return self._connections
+
+    @property
+    def together(self) -> int:
+        """How many pieces may be worked on at once with all stores."""
+        return max(self._connections, min(self._connections * self._lines, MOST_TOGETHER))
+
+    def spread(self, lines: int) -> None:
+        """So many stores have connections of their own from now on."""
+        with self._cond:
+            self._lines = max(1, lines)
+            self._cond.notify_all()
+
+    def poke(self) -> None:
+        """There may be something to take now; from any thread."""
+        with self._cond:
+            self._news += 1
+            self._cond.notify_all()
 
     def connect(self, connections: int) -> None:
         """Work on so many pieces at once from now on; what is in flight beyond that finishes."""
@@ -161,11 +194,13 @@ class Crew:
             finally:
                 self._ended()
 
-    def run(self, take: Callable[[], T | None], work: Callable[[T], None], give_back: Callable[[T], None]) -> None:
+    def run(
+        self, take: Callable[[], T | Later | None], work: Callable[[T], None], give_back: Callable[[T], None]
+    ) -> None:
         """Work off all pieces.
 
         Args:
-            take: The next piece, or None when all were taken; by one thread at a time, and it may block.
+            take: The next piece, `Later`, or None when all were taken; by one thread at a time, and it may block.
             work: Does a piece; an error that `forgives` says is ours gives the piece back, any other ends the run.
             give_back: The piece is to be taken again; from any thread.
 
@@ -221,7 +256,9 @@ class Crew:
             self._state = _State.DRAINED
             self._cond.notify_all()
 
-    def _member(self, take: Callable[[], T | None], work: Callable[[T], None], give_back: Callable[[T], None]) -> None:
+    def _member(
+        self, take: Callable[[], T | Later | None], work: Callable[[T], None], give_back: Callable[[T], None]
+    ) -> None:
         while (piece := self._next(take)) is not None:
             self._began.epoch = self._epoch
             try:
@@ -232,14 +269,14 @@ class Crew:
                     self._fail(error)
                 with self._cond:
                     self._given_back += 1
-            self._ended()
+            self._ended(news=True)
 
-    def _next(self, take: Callable[[], T | None]) -> T | None:
+    def _next(self, take: Callable[[], T | Later | None]) -> T | None:
         """The next piece, counted as in flight; None when this thread is not needed any more."""
         with self._taking:
             while self._may_take():
-                piece = None
-                given_back = self._given_back
+                piece: T | Later | None = None
+                given_back, news = self._given_back, self._news
                 try:
                     piece = take()
                 except BaseException as error:
@@ -247,8 +284,12 @@ class Crew:
                         self._fail(error)
                     continue
                 finally:
-                    if piece is None:
+                    if piece is None or isinstance(piece, Later):
                         self._ended()
+                if isinstance(piece, Later):
+                    with self._cond:
+                        self._cond.wait_for(lambda: self._news != news or not self._wanted, piece.seconds)  # noqa: B023
+                    continue
                 if piece is not None:
                     return piece
                 with self._cond:  # all were taken, but one in flight may be given back
@@ -273,9 +314,10 @@ class Crew:
             self._in_flight += 1
             return True
 
-    def _ended(self) -> None:
+    def _ended(self, *, news: bool = False) -> None:
         with self._cond:
             self._in_flight -= 1
+            self._news += news
             self._cond.notify_all()
 
     def _fail(self, error: BaseException) -> None:

@@ -122,6 +122,25 @@ def _after(
     return after, new_reason if event is Event.SUSPEND else reason
 
 
+class SourceState(StrEnum):
+    """What a source of a download is doing."""
+
+    ACTIVE = "active"  # leaves are being fetched from it
+    WAITING = "waiting"  # it is not needed now, or does not have the leaves yet that are missing
+    DEMOTED = "demoted"  # it failed, or what it gave was wrong: it is not asked for a while, or any more
+
+
+@dataclass(frozen=True, slots=True)
+class SourceUse:
+    """How it goes with one source of a download, in the run that a worker is at."""
+
+    store_id: str
+    received_bytes: int = 0
+    rate: float = 0.0  # bytes per second, smoothed
+    state: SourceState = SourceState.WAITING
+    reason: str = ""  # why it is demoted, or what it waits for
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """One file, one direction, and where to or from; what the manager knows of it."""

@@ -10,8 +10,9 @@ from collections.abc import Callable
 class Tally:
     """Counts the bytes of one run, from several threads.
 
-    A piece is a leaf or a part, known by a number. What is in flight counts as done until the piece is dropped; what
-    listeners were told of stays told, and only bytes beyond it show again.
+    A piece is a leaf or a part, known by a number. What is in flight counts as done until the piece is dropped; of a
+    piece that comes from two stores at once, what the faster one has sent. What listeners were told of stays told, and
+    only bytes beyond it show again.
     """
 
     def __init__(self, total_bytes: int | None, listener: Callable[[Tally], None] | None = None) -> None:
@@ -21,7 +22,7 @@ class Tally:
         self._lock = threading.Lock()
         self._done: dict[int, int] = {}
         self._done_bytes = 0
-        self._in_flight: dict[int, int] = {}
+        self._in_flight: dict[int, dict[str, int]] = {}  # by piece and store
         self._in_flight_bytes = 0
         self._shown = 0
         self._sent = 0
@@ -56,22 +57,32 @@ class Tally:
     def moved(self, piece: int, count: int, store_id: str = "") -> None:
         """`count` more bytes of a piece crossed the wire."""
         with self._lock:
-            self._in_flight[piece] = self._in_flight.get(piece, 0) + count
-            self._in_flight_bytes += count
+            stores = self._in_flight.setdefault(piece, {})
+            before = max(stores.values(), default=0)
+            stores[store_id] = stores.get(store_id, 0) + count
+            self._in_flight_bytes += max(before, stores[store_id]) - before
             self._sent += count
             if store_id:
                 self._stores[store_id] += count
         self._tell()
 
-    def dropped(self, piece: int) -> None:
-        """What was in flight of a piece counts no more: it was cut, or is wrong."""
+    def dropped(self, piece: int, store_id: str | None = None) -> None:
+        """What was in flight of a piece counts no more: it was cut, or is wrong. From one store, or from all."""
         with self._lock:
-            self._in_flight_bytes -= self._in_flight.pop(piece, 0)
+            stores = self._in_flight.get(piece, {})
+            before = max(stores.values(), default=0)
+            if store_id is None:
+                stores.clear()
+            else:
+                stores.pop(store_id, None)
+            self._in_flight_bytes -= before - max(stores.values(), default=0)
+            if not stores:
+                self._in_flight.pop(piece, None)
 
     def done(self, piece: int, size: int) -> None:
         """A piece of `size` bytes is where it should be; saying so twice changes nothing."""
         with self._lock:
-            self._in_flight_bytes -= self._in_flight.pop(piece, 0)
+            self._in_flight_bytes -= max(self._in_flight.pop(piece, {}).values(), default=0)
             self._done_bytes += size - self._done.get(piece, 0)
             self._done[piece] = size
         self._tell()

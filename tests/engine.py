@@ -199,6 +199,7 @@ class FlakyStore:
 
     def __init__(self, store_id: str = STORE_ID, **settings: Any) -> None:
         self.store_id = store_id
+        self.cost = 100  # as a source of a download
         settings.setdefault("put_max_bytes", leaves.LEAF_BYTES)
         memory._shared.pop(store_id, None)
         self.backend = MemoryBackend(StoreSpec(store_id, "memory", settings))
@@ -327,7 +328,7 @@ class Rig:
         return Download(
             self.key,
             self.file,
-            sources=[Source(store.store_id, store) for store in stores],
+            sources=[Source(store.store_id, store, store.cost) for store in stores],
             destination=self.disk,
             records=self.journal.leaf_records,
             crew=crew or Crew(self.connections),

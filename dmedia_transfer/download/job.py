@@ -2,7 +2,8 @@
 
 Runs in a worker, on the job's thread and a crew of as many threads as there are connections; it may be killed at any
 instant. Each thread fetches a leaf into a buffer of its own, verifies it there, writes it, and records it, in this
-order: what is recorded was verified and written, and what is published was verified in every leaf.
+order: what is recorded was verified and written, and what is published was verified in every leaf. Which leaf and from
+where, the `board` says.
 
 A leaf that is in the partial file but not on record (the machine crashed, the journal is gone) is hashed again before
 it is fetched: that costs a thousandth, and nothing where the file has a hole. After an error from a write all records
@@ -13,16 +14,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from dmedia_transfer import faults, leaves
 from dmedia_transfer.buffers import LeafBuffers
-from dmedia_transfer.crew import Crew
-from dmedia_transfer.download.sources import Source, Sources
+from dmedia_transfer.crew import Crew, Later
+from dmedia_transfer.download.board import Board
+from dmedia_transfer.download.source import Flight, Source
 from dmedia_transfer.errors import Interrupted, SizeDisputed, TransferError
-from dmedia_transfer.model import FileSpec, TransferKey
+from dmedia_transfer.model import FileSpec, SourceUse, TransferKey
 from dmedia_transfer.ports import LeafRecords, Meter, PartialFile
 from dmedia_transfer.tally import Tally
 
@@ -62,6 +64,7 @@ class Download:
         buffers: LeafBuffers,
         tally: Tally,
         pace: Meter,
+        news: Callable[[], Sequence[Source] | None] = lambda: None,
     ) -> None:
         """A download that is not begun yet.
 
@@ -75,22 +78,23 @@ class Download:
             buffers: Memory for a leaf per thread.
             tally: Counts bytes.
             pace: Is called after each piece that was received, and may wait.
+            news: All sources there are from now on, once for each time that they change; else None.
         """
         self._key = key
         self._file = file
-        self._sources = Sources(key, sources)
         self._destination = destination
         self._records = records
         self._crew = crew
         self._buffers = buffers
         self._tally = tally
         self._pace = pace
-        self._todo: deque[int] = deque()
-        self._unproven: set[int] = set()  # may be in the partial file, but not on record
+        self._news = news
+        sizes = [leaves.leaf_span(file.size, index).size for index in range(leaves.leaf_count(file.size))]
+        self._board = Board(key, sizes, sources, each=lambda: crew.each, together=lambda: crew.together)
+        self._cutting: set[int] = set()  # the sources that the crew can cut, by what reads them
         self._recording = threading.Lock()
         self._failed = False  # a write failed: nothing is recorded any more
-        for source in sources:
-            crew.cuts(source.store.cut)
+        self._equip(sources)
 
     def run(self) -> None:
         """Fetch what is missing and publish the file.
@@ -118,7 +122,11 @@ class Download:
 
     def blames(self, error: BaseException) -> str:
         """The source that an error which ended the run is about; empty if it is about none."""
-        return self._sources.blamed_for(error)
+        return self._board.blamed_for(error)
+
+    def sources(self) -> tuple[SourceUse, ...]:
+        """How it goes with each source."""
+        return self._board.states()
 
     def _fetch_all(self, partial: PartialFile) -> None:
         identity = partial.identity
@@ -126,82 +134,128 @@ class Download:
         count = leaves.leaf_count(self._file.size)
         for index in sorted(recorded):
             self._tally.done(index, leaves.leaf_span(self._file.size, index).size)
-        self._todo.extend(index for index in range(count) if index not in recorded)
-        self._unproven.update(self._todo)
+        self._board.begin(recorded)
         log.info("%s: %s of %s leaves are there", self._key, len(recorded), count)
-        self._crew.most = max(1, len(self._todo))
-        self._crew.run(self._take, lambda index: self._complete(partial, identity, index), self._give_back)
+        self._crew.most = max(1, 2 * (count - len(recorded)))  # the last ones may be fetched twice
+        self._crew.run(self._take, lambda flight: self._complete(partial, identity, flight), self._give_back)
 
-    def _take(self) -> int | None:
-        return self._todo.popleft() if self._todo else None
+    def _equip(self, sources: Sequence[Source]) -> None:
+        """Have threads for so many sources, and cut them where the crew cuts."""
+        self._crew.spread(len(sources))
+        self._buffers.resize(self._crew.together)
+        for source in sources:
+            if id(source.store) not in self._cutting:
+                self._cutting.add(id(source.store))
+                self._crew.cuts(source.store.cut)
 
-    def _give_back(self, index: int) -> None:
-        self._tally.dropped(index)
-        self._todo.appendleft(index)
+    def _take(self) -> Flight | Later | None:
+        sources = self._news()
+        if sources is not None:
+            self._equip(sources)
+            self._board.use(sources)
+        flight = self._board.take()
+        if sources is not None or isinstance(flight, Later):
+            for source in self._board.losers():
+                source.store.cut()
+        return flight
 
-    def _complete(self, partial: PartialFile, identity: str, index: int) -> None:
-        """Have a leaf verified, written and recorded."""
-        span = leaves.leaf_span(self._file.size, index)
-        with self._buffers.borrow(span.size) as buffer:
-            if not self._is_written(partial, index, buffer):
-                self._fetch(index, buffer)
-                self._write(partial, index, buffer)
+    def _give_back(self, flight: Flight) -> None:
+        self._drop(flight)
+        self._board.gave_back(flight)
+
+    def _drop(self, flight: Flight) -> None:
+        if flight.standing is not None:
+            self._tally.dropped(flight.leaf, flight.source.store_id)
+
+    def _complete(self, partial: PartialFile, identity: str, flight: Flight) -> None:
+        """Have a leaf verified, written and recorded; or find out that it cannot be had from there, or not now."""
+        with self._buffers.borrow(flight.size) as buffer:
+            if flight.standing is not None:
+                self._bring(partial, identity, flight, buffer)
+            elif partial.read_leaf(flight.leaf, buffer) and self._matches(flight.leaf, buffer):
+                self._board.claim(flight)
+                self._record(identity, flight)
+            elif (fetching := self._board.missing(flight)) is not None:
+                try:
+                    self._bring(partial, identity, fetching, buffer)
+                except BaseException:
+                    self._give_back(fetching)  # the crew knows the other flight only
+                    raise
+
+    def _bring(self, partial: PartialFile, identity: str, flight: Flight, buffer: memoryview) -> None:
+        if self._fetch(flight, buffer):
+            self._write(partial, flight.leaf, buffer)
+            self._record(identity, flight)
+
+    def _record(self, identity: str, flight: Flight) -> None:
         with self._recording:
             if self._failed:
                 raise Interrupted("a write failed")
-            self._records.record(self._key, self._destination.store_id, identity, index)
+            self._records.record(self._key, self._destination.store_id, identity, flight.leaf)
         faults.point("download.recorded")
-        self._tally.done(index, span.size)
-
-    def _is_written(self, partial: PartialFile, index: int, buffer: memoryview) -> bool:
-        """Whether a leaf that is not on record is in the partial file all the same."""
-        if index not in self._unproven:
-            return False
-        self._unproven.discard(index)
-        return partial.read_leaf(index, buffer) and self._matches(index, buffer)
+        self._tally.done(flight.leaf, flight.size)
+        self._board.written(flight)
 
     def _matches(self, index: int, data: memoryview) -> bool:
         return leaves.leaf_digest(data) == leaves.digest_of_leaf(self._file.leaf_digests, index)
 
-    def _fetch(self, index: int, buffer: memoryview) -> None:
-        """Fill the buffer with the verified leaf, from whichever source has it."""
-        while True:
-            source = self._sources.pick(index)
-            try:
-                self._fetch_from(source, index, buffer)
-            except TransferError as error:
-                if self._crew.forgives(error):
-                    raise
-                self._tally.dropped(index)
-                self._sources.failed(source, error)
-                continue
-            if self._matches(index, buffer):
-                return
-            self._tally.dropped(index)
-            if index == leaves.leaf_count(self._file.size) - 1:
-                self._check_size(source)  # a wrong size shows in the last leaf
-            self._sources.corrupt(source, index)
+    def _fetch(self, flight: Flight, buffer: memoryview) -> bool:
+        """Fill the buffer with the verified leaf; whether it is this flight's to write."""
+        try:
+            self._receive(flight, buffer)
+        except TransferError as error:
+            if flight.superseded:
+                self._give_back(flight)
+                return False
+            if self._crew.forgives(error):
+                raise
+            self._drop(flight)
+            self._board.failed(flight, error)
+            return False
+        if self._matches(flight.leaf, buffer):
+            if self._board.claim(flight):
+                return True
+            self._drop(flight)
+            return False
+        self._drop(flight)
+        dispute = self._size_dispute(flight)  # a wrong size shows in the last leaf
+        if dispute is not None:
+            self._board.failed(flight, dispute)
+        else:
+            self._board.corrupt(flight)
+        return False
 
-    def _fetch_from(self, source: Source, index: int, buffer: memoryview) -> None:
+    def _receive(self, flight: Flight, buffer: memoryview) -> None:
+        source = flight.source
+
         def meter(count: int) -> None:
-            self._tally.moved(index, count, source.store_id)
+            now_s = flight.moved_s = time.monotonic()
+            flight.received += count
+            self._tally.moved(flight.leaf, count, source.store_id)
             if self._crew.interrupting:
-                raise Interrupted(f"leaf {index} was cut")
+                raise Interrupted(f"leaf {flight.leaf} was cut")
+            if flight.superseded:
+                raise Interrupted(f"leaf {flight.leaf} is not wanted from store {source.store_id} any more")
             self._pace(count)
+            flight.waited_s += time.monotonic() - now_s
 
-        source.store.fetch(self._file, leaves.leaf_span(self._file.size, index).start, buffer, meter)
+        source.store.fetch(self._file, leaves.leaf_span(self._file.size, flight.leaf).start, buffer, meter)
         faults.point("download.fetched")
 
-    def _check_size(self, source: Source) -> None:
+    def _size_dispute(self, flight: Flight) -> SizeDisputed | None:
+        """What the source says of the file's size, if it gave the last leaf and disagrees."""
+        if flight.leaf != leaves.leaf_count(self._file.size) - 1:
+            return None
         try:
-            info = source.store.stat(self._file)
+            info = flight.source.store.stat(self._file)
         except TransferError:
-            return  # it is about the leaf, then
-        if info is not None and info.size != self._file.size:
-            raise SizeDisputed(
-                f"file {self._file.file_id} has {self._file.size} bytes by its document, "
-                f"but {info.size} in store {source.store_id}"
-            )
+            return None  # it is about the leaf, then
+        if info is None or info.size == self._file.size:
+            return None
+        return SizeDisputed(
+            f"file {self._file.file_id} has {self._file.size} bytes by its document, "
+            f"but {info.size} in store {flight.source.store_id}"
+        )
 
     def _write(self, partial: PartialFile, index: int, data: memoryview) -> None:
         if self._failed:

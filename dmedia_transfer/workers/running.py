@@ -186,8 +186,8 @@ class Runner:
 
     def _source(self, spec: StoreSpec, job: DownloadJob) -> Source:
         if spec.local:
-            return Source(spec.store_id, LocalSource(FileStore.of(spec)))
-        return Source(spec.store_id, self._stores.backend(spec, stall_s=job.stall_s))
+            return Source(spec.store_id, LocalSource(FileStore.of(spec)), spec.cost, local=True)
+        return Source(spec.store_id, self._stores.backend(spec, stall_s=job.stall_s), spec.cost)
 
     def _pace(self, running: Running) -> Callable[[int], None]:
         assert isinstance(running.job, Job)  # noqa: S101 - long jobs have no direction

@@ -115,7 +115,7 @@ class Worker:
                 current.crew.stop()
             case Connect(run_id, connections) if current is not None and current.run_id == run_id:
                 current.crew.connect(connections)
-                self._buffers.resize(connections)
+                self._buffers.resize(current.crew.together)
             case Cut():
                 if current is not None:
                     current.crew.cut()

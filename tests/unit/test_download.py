@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dmedia_transfer import leaves
+from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.crew import Crew
+from dmedia_transfer.download import Download, Source
 from dmedia_transfer.errors import (
     AccessDenied,
     ConnectionLost,
     CorruptLeaf,
     DiskFull,
     Interrupted,
+    LeafMissing,
     NoSource,
     ObjectMissing,
     SizeDisputed,
@@ -25,7 +30,7 @@ from dmedia_transfer.errors import (
 )
 from dmedia_transfer.model import Direction
 from dmedia_transfer.tally import Tally
-from tests.engine import FlakyStore, Hook, Rig, always, in_background, once
+from tests.engine import FlakyStore, Hook, Rig, Shown, always, in_background, no_pace, once
 from tests.factories import OTHER_STORE_ID, STORE_ID, content, file_spec
 from tests.waiting import eventually
 
@@ -42,8 +47,9 @@ def new_rig(size: int) -> Rig:
     return Rig(data, file_spec(data), Direction.DOWNLOAD)
 
 
-def store_with(rig: Rig, store_id: str = STORE_ID) -> FlakyStore:
-    store = FlakyStore(store_id)
+def store_with(rig: Rig, store_id: str = STORE_ID, *, cost: int = 100, **settings: Any) -> FlakyStore:
+    store = FlakyStore(store_id, **settings)
+    store.cost = cost
     store.put_whole(rig.data, rig.file)
     return store
 
@@ -143,7 +149,7 @@ def test_a_leaf_that_is_corrupt_once_is_fetched_again(rig: Rig) -> None:
 
 
 def test_a_corrupt_leaf_is_fetched_from_another_source_and_the_rest_from_the_first(rig: Rig) -> None:
-    liar, honest = store_with(rig), store_with(rig, OTHER_STORE_ID)
+    liar, honest = store_with(rig, cost=10), store_with(rig, OTHER_STORE_ID)
     liar.garble = lambda leaf: leaf == 4
     rig.download(liar, honest).run()
     assert rig.disk.files[rig.file.file_id] == rig.data
@@ -151,24 +157,46 @@ def test_a_corrupt_leaf_is_fetched_from_another_source_and_the_rest_from_the_fir
 
 
 def test_a_source_with_two_corrupt_leaves_is_not_asked_any_more(rig: Rig) -> None:
-    liar, honest = store_with(rig), store_with(rig, OTHER_STORE_ID)
+    liar, honest = store_with(rig, cost=10), store_with(rig, OTHER_STORE_ID)
     liar.garble = lambda leaf: True
     rig.connections = 1
-    rig.download(liar, honest).run()
+    download = rig.download(liar, honest)
+    download.run()
     assert rig.disk.files[rig.file.file_id] == rig.data
-    assert liar.count("fetch") == 6
+    assert liar.count("fetch") == 2
     assert honest.count("fetch") == LEAVES
+    assert [(one.store_id, one.state) for one in download.sources()] == [
+        (STORE_ID, "demoted"),
+        (OTHER_STORE_ID, "waiting"),
+    ]
+    assert "does not match its digest" in download.sources()[0].reason
+
+
+def test_when_all_sources_lie_it_fails_with_the_evidence(rig: Rig) -> None:
+    liars = store_with(rig), store_with(rig, OTHER_STORE_ID)
+    for liar in liars:
+        liar.garble = lambda leaf: leaf in (4, 5)
+    with pytest.raises(CorruptLeaf) as caught:
+        rig.download(*liars).run()
+    assert caught.value.leaf in (4, 5)
+    assert not rig.disk.files
+    assert all(liar.count("fetch") <= 3 * 2 + LEAVES for liar in liars)
 
 
 @pytest.mark.parametrize("error", [ConnectionLost("reset"), AccessDenied("no"), ObjectMissing("gone")])
 def test_a_source_that_fails_is_demoted_and_the_others_go_on(rig: Rig, error: TransferError) -> None:
-    bad, good = store_with(rig), store_with(rig, OTHER_STORE_ID)
+    bad, good = store_with(rig, cost=10), store_with(rig, OTHER_STORE_ID)
     bad.before = once(error, "fetch", 3)
     rig.connections = 1
-    rig.download(bad, good).run()
+    download = rig.download(bad, good)
+    download.run()
     assert rig.disk.files[rig.file.file_id] == rig.data
-    assert bad.count("fetch") == 4
-    assert {leaf for verb, leaf in good.calls if verb == "fetch"} == set(range(3, LEAVES))
+    assert bad.count("fetch") <= LEAVES - 1
+    assert bad.calls["fetch", 3] == 1
+    assert good.calls["fetch", 3] == 1
+    first, _ = download.sources()
+    assert (first.state, first.reason) == ("demoted", str(error))
+    assert first.received_bytes < rig.file.size
 
 
 def test_when_all_sources_fail_the_error_is_the_one_that_trying_again_helps_against(rig: Rig) -> None:
@@ -291,6 +319,92 @@ def test_a_stop_ends_a_source_that_hangs(rig: Rig) -> None:
     crew.stop()
     assert isinstance(next(outcome), Interrupted)
     assert time.monotonic() - begun < 1
+
+
+def test_two_sources_of_one_cost_are_read_from_at_the_same_time(rig: Rig) -> None:
+    stores = [store_with(rig, one, rate_bps=400_000) for one in (STORE_ID, OTHER_STORE_ID)]
+    tally = Tally(rig.file.size, Shown(rig.file.size))
+    download = rig.download(*stores, tally=tally)
+    download.run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert set(rig.disk.writes.values()) == {1}
+    assert all(store.count("fetch") > 1 for store in stores)
+    assert sum(count for _, count in tally.stores) == tally.sent_bytes
+    assert {one.store_id: one.received_bytes for one in download.sources()} == dict(tally.stores)
+
+
+def test_a_slow_source_does_not_hold_up_the_end(rig: Rig) -> None:
+    slow, fast = store_with(rig, rate_bps=1), store_with(rig, OTHER_STORE_ID)
+    download = rig.download(slow, fast)
+    download.run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert set(rig.disk.writes.values()) == {1}
+    assert fast.count("fetch") == LEAVES, "also those that the slow one was at"
+    assert [one.state for one in download.sources()] == ["waiting", "waiting"], "to be slow is no failure"
+
+
+def test_a_source_that_is_still_receiving_the_file_itself_is_asked_again(rig: Rig) -> None:
+    relay = store_with(rig)
+    there: set[int] = {0}
+
+    def arriving(store: FlakyStore, verb: str, leaf: int) -> None:
+        if verb == "fetch" and leaf not in there:
+            there.add(max(there) + 1)
+            raise LeafMissing(rig.file.file_id, leaf, STORE_ID, frozenset(there - {leaf}))
+
+    relay.before = arriving
+    download = rig.download(relay)
+    download.run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert relay.count("fetch") <= 3 * LEAVES
+    assert download.sources()[0].state == "waiting"
+
+
+def test_a_source_that_gets_the_leaf_after_all_wins_if_it_is_first(rig: Rig) -> None:
+    """Both have the leaf verified at once: one of them writes it."""
+    both_there = threading.Barrier(2, timeout=20)
+    stores = [store_with(rig, one) for one in (STORE_ID, OTHER_STORE_ID)]
+    begun = threading.Event()
+
+    def slow(store: FlakyStore, verb: str, leaf: int) -> None:
+        if verb == "fetch" and leaf == 0:
+            begun.set()
+            both_there.wait()
+
+    for store in stores:
+        store.before = slow
+    tally = Tally(rig.file.size, Shown(rig.file.size))
+    rig.download(*stores, tally=tally).run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert rig.disk.writes[0] == 1
+    assert [store.calls["fetch", 0] for store in stores] == [1, 1]
+    assert tally.bytes_done == rig.file.size
+
+
+def test_sources_join_and_leave_a_running_download(rig: Rig) -> None:
+    stuck, good = store_with(rig, rate_bps=1), store_with(rig, OTHER_STORE_ID)
+    crew = Crew(2)
+    news: list[list[Source]] = []
+    download = Download(
+        rig.key,
+        rig.file,
+        sources=[Source(STORE_ID, stuck)],
+        destination=rig.disk,
+        records=rig.journal.leaf_records,
+        crew=crew,
+        buffers=LeafBuffers(2),
+        tally=Tally(rig.file.size, Shown(rig.file.size)),
+        pace=no_pace,
+        news=lambda: news.pop() if news else None,
+    )
+    outcome = in_background(download.run)
+    next(outcome)
+    eventually(lambda: stuck.count("fetch") == 2)
+    news.append([Source(OTHER_STORE_ID, good)])
+    crew.spread(2)
+    assert next(outcome) is None
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert good.count("fetch") == LEAVES
 
 
 @given(
