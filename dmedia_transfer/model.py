@@ -155,7 +155,7 @@ class Transfer:
     progress: Progress = Progress()
     failure: Failure | None = None  # the last error, also while it is tried again
     attempts: int = 0  # failed ones in a row, since leaves last advanced
-    sources: tuple[str, ...] = ()  # the stores that the running attempt reads from
+    sources: tuple[SourceUse, ...] = ()  # of the running attempt, in the order of preference
     requested_by: str = ""
     time: float = 0.0  # Unix seconds, when it was first asked for
     order: int = 0  # its place among equals
@@ -423,7 +423,7 @@ class Moved:
     run_id: int
     bytes_done: int  # verified or confirmed, and in flight; the manager keeps it from going back
     leaves_done: int  # recorded in the journal; an advance starts the count of attempts anew
-    sources: tuple[tuple[str, int], ...] = ()  # bytes received from each store in this run
+    sources: tuple[SourceUse, ...] = ()  # of a download: how it goes with each
     sent_bytes: int = 0  # payload that crossed the wire in this run, also what was cut or thrown away
 
 

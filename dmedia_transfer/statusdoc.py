@@ -18,13 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dmedia_transfer import documents
 from dmedia_transfer.errors import InvalidDocument
 from dmedia_transfer.fields import FileId, RandomId, RandomIdOrNone
-from dmedia_transfer.model import Direction, Transfer
+from dmedia_transfer.model import Direction, SourceState, SourceUse, Transfer
 from dmedia_transfer.states import Reason, Status
 
 MAX_BYTES: Final = 64_000
 MAX_LINES: Final = 100  # transfers that are told one by one
 MAX_FINISHED: Final = 20
 MAX_PROBLEMS: Final = 10
+MAX_SOURCES: Final = 8  # of one transfer
 MAX_TEXT: Final = 200  # characters of an error
 
 _RANK: Final = {
@@ -82,7 +83,10 @@ def write_status(
         "queue_paused": queue_paused,
         "counts": dict(sorted(Counter(str(transfer.status) for transfer in live).items())),
         "transfers": [_line(transfer) for transfer in first],
-        "finished": [{**_line(one.transfer), "time": round(one.time, 3)} for one in list(finished)[:MAX_FINISHED]],
+        "finished": [
+            {**_line(one.transfer.evolve(sources=())), "time": round(one.time, 3)}
+            for one in list(finished)[:MAX_FINISHED]
+        ],
         "problems": [_short(problem) for problem in list(problems)[:MAX_PROBLEMS]],
     }
     while len(json.dumps(body).encode()) > MAX_BYTES and body["transfers"]:
@@ -92,6 +96,16 @@ def write_status(
 
 class _View(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", validate_by_alias=True)
+
+
+class SourceLine(_View):
+    """One source of a download of another machine."""
+
+    store_id: RandomId
+    bytes: int = Field(default=0, ge=0)
+    rate: float = Field(default=0.0, ge=0)
+    state: SourceState = Field(default=SourceState.WAITING, strict=False)
+    reason: str = ""
 
 
 class TransferLine(_View):
@@ -108,7 +122,7 @@ class TransferLine(_View):
     eta: float | None = None
     priority: int = 0
     error: str = ""
-    sources: list[str] = Field(default_factory=list)
+    sources: list[SourceLine] = Field(default_factory=list)
     time: float = 0.0  # of one that has ended: when
 
 
@@ -159,7 +173,19 @@ def _line(transfer: Transfer) -> dict[str, Any]:
     if transfer.failure is not None:
         line["error"] = _short(transfer.failure.message)
     if transfer.sources:
-        line["sources"] = list(transfer.sources[:8])
+        line["sources"] = [_source(each) for each in transfer.sources[:MAX_SOURCES]]
+    return line
+
+
+def _source(use: SourceUse) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "store_id": use.store_id,
+        "bytes": use.received_bytes,
+        "rate": round(use.rate),
+        "state": str(use.state),
+    }
+    if use.reason:
+        line["reason"] = _short(use.reason)
     return line
 
 

@@ -25,7 +25,7 @@ SUMMARY_INTERVAL_S: Final = 0.1  # between two looks at the manager as a whole: 
 ADDED_AT_ONCE: Final = 100  # new transfers that are told of together
 ADDED_INTERVAL_S: Final = 0.02
 _TRANSFER_INTERFACES: Final = (TRANSFER, PROPERTIES, INTROSPECTABLE)
-_PACED: Final = frozenset({"BytesDone", "Rate", "Eta"})  # transfer properties that change all the time
+_PACED: Final = frozenset({"BytesDone", "Rate", "Eta", "Sources"})  # transfer properties that change all the time
 
 
 class Emit(Protocol):

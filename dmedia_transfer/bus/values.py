@@ -14,7 +14,7 @@ from dmedia_transfer.bus.contract import interfaces
 from dmedia_transfer.busnames import MANAGER, TRANSFER
 from dmedia_transfer.errors import InvalidRequest
 from dmedia_transfer.fields import Priority
-from dmedia_transfer.model import PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_NOW, Transfer
+from dmedia_transfer.model import PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_NOW, SourceUse, Transfer
 from dmedia_transfer.ports import Summary
 
 _UINT32_MAX: Final = 2**32 - 1
@@ -33,8 +33,14 @@ def count(value: float) -> int:
     return max(0, min(_UINT64_MAX, int(value))) if math.isfinite(value) else 0
 
 
+def _source(use: SourceUse) -> dbus.Struct:
+    received, rate = dbus.UInt64(count(use.received_bytes)), dbus.UInt64(count(use.rate))
+    return dbus.Struct((text(use.store_id), received, rate, text(use.state), text(use.reason)), signature="sttss")
+
+
 _CONVERT: Final[Mapping[str, Callable[[Any], Any]]] = {
     "as": lambda value: dbus.Array([text(each) for each in value], signature="s"),
+    "a(sttss)": lambda value: dbus.Array([_source(each) for each in value], signature="(sttss)"),
     "b": dbus.Boolean,
     "i": dbus.Int32,
     "s": lambda value: dbus.String(text(value)),
@@ -70,13 +76,12 @@ def transfer_properties(transfer: Transfer) -> dict[str, Any]:
             "Metered": transfer.metered,
             "Error": str(transfer.failure or ""),
             "RequestedBy": transfer.requested_by,
-            "Sources": transfer.sources,
         },
     ) | progress_properties(transfer)
 
 
 def progress_properties(transfer: Transfer) -> dict[str, Any]:
-    """The properties that are about the bytes."""
+    """The properties that are about the bytes, and where they come from."""
     return _typed(
         TRANSFER,
         {
@@ -84,6 +89,7 @@ def progress_properties(transfer: Transfer) -> dict[str, Any]:
             "BytesTotal": transfer.progress.bytes_total,
             "Rate": transfer.progress.rate,
             "Eta": _seconds_left(transfer.progress.eta_s),
+            "Sources": transfer.sources,
         },
     )
 

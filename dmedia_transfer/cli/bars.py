@@ -14,7 +14,7 @@ import click
 from dmedia_transfer.cli import words
 from dmedia_transfer.cli.output import Output, console
 from dmedia_transfer.client.state import TransferState
-from dmedia_transfer.model import Direction
+from dmedia_transfer.model import Direction, SourceUse
 from dmedia_transfer.progress import RateMeter
 from dmedia_transfer.states import Status
 
@@ -203,7 +203,17 @@ def as_json(state: TransferState, name: str | None = None) -> dict[str, Any]:
         "priority": state.priority,
         "error": state.error or None,
         "requested_by": state.requested_by,
-        "sources": list(state.sources),
+        "sources": [_source(each) for each in state.sources],
+    }
+
+
+def _source(use: SourceUse) -> dict[str, Any]:
+    return {
+        "store_id": use.store_id,
+        "bytes": use.received_bytes,
+        "rate": use.rate,
+        "state": str(use.state),
+        "reason": use.reason or None,
     }
 
 

@@ -15,7 +15,7 @@ from dmedia_transfer.cli import words
 from dmedia_transfer.cli.queue import DocumentQueue
 from dmedia_transfer.client.state import TransferState
 from dmedia_transfer.errors import InvalidDocument
-from dmedia_transfer.model import Direction, Failure, Progress, TransferKey
+from dmedia_transfer.model import Direction, Failure, Progress, SourceUse, TransferKey
 from dmedia_transfer.states import Status
 from dmedia_transfer.statusdoc import StatusDocument, TransferLine
 
@@ -101,5 +101,5 @@ def _as_told(wanted: TransferState, line: TransferLine) -> TransferState:
         reason=None if paused else line.reason,
         progress=Progress(line.bytes_done, line.bytes_total, line.rate, line.eta),
         error=line.error,
-        sources=tuple(line.sources),
+        sources=tuple(SourceUse(one.store_id, one.bytes, one.rate, one.state, one.reason) for one in line.sources),
     )

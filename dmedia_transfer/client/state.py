@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dmedia_transfer import busnames
 from dmedia_transfer.busnames import ROOT, TRANSFER
 from dmedia_transfer.client.connection import Signal
-from dmedia_transfer.model import Direction, Progress, TransferKey
+from dmedia_transfer.model import Direction, Progress, SourceState, SourceUse, TransferKey
 from dmedia_transfer.states import Reason, Status
 
 
@@ -25,7 +25,7 @@ class TransferState:
     store_id: str  # where an upload goes; a download's preferred source, or empty
     error: str  # the last error, also while it is tried again; else empty
     requested_by: str
-    sources: tuple[str, ...]  # the stores that are being read from
+    sources: tuple[SourceUse, ...]  # where a download that is under way comes from
     metered: bool = False  # goes on over a connection that costs by the byte, whatever the settings say
 
     @property
@@ -105,9 +105,13 @@ def transfer_state(said: Mapping[str, Any]) -> TransferState:
         store_id=said["StoreId"],
         error=said["Error"],
         requested_by=said["RequestedBy"],
-        sources=tuple(said["Sources"]),
+        sources=tuple(_source(*each) for each in said["Sources"]),
         metered=said["Metered"],
     )
+
+
+def _source(store_id: str, received_bytes: int, rate: int, state: str, reason: str) -> SourceUse:
+    return SourceUse(store_id, received_bytes, float(rate), SourceState(state), reason)
 
 
 def manager_state(said: Mapping[str, Any]) -> ManagerState:

@@ -74,7 +74,12 @@ class Endings:
         total = item.transfer.progress.bytes_total
         self._board.change(item, progress=Progress(total, total), failure=None)
         self._settling.ended(item.transfer.key, item.identities, Status.DONE, total)
-        log.info("%s: done, %d bytes", item.transfer.key, total, extra={"stores": item.transfer.sources})
+        log.info(
+            "%s: done, %d bytes",
+            item.transfer.key,
+            total,
+            extra={"stores": tuple(one.store_id for one in item.transfer.sources)},
+        )
         self._linger(item)
 
     def failed(self, item: Item, failure: Failure) -> None:

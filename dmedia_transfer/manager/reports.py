@@ -54,9 +54,8 @@ class Reports:
         total = transfer.progress.bytes_total
         done = max(transfer.progress.bytes_done, min(report.bytes_done, total))
         item.meter.update(done)
-        self._board.moved(
-            item, transfer.evolve(progress=Progress(done, total, item.meter.rate, item.meter.eta_s(total)))
-        )
+        progress = Progress(done, total, item.meter.rate, item.meter.eta_s(total))
+        self._board.moved(item, transfer.evolve(progress=progress, sources=report.sources or transfer.sources))
 
     def ended(self, report: Ended) -> None:
         """A worker has let go of a job."""

@@ -16,7 +16,7 @@ from dmedia_transfer.manager.endings import Endings
 from dmedia_transfer.manager.item import CancelTimer, Item
 from dmedia_transfer.manager.runs import Runs, primary_store, stores_beyond
 from dmedia_transfer.manager.wanted import Wanted
-from dmedia_transfer.model import Direction, Download, Failure, TransferKey, Upload
+from dmedia_transfer.model import Direction, Download, Failure, SourceUse, TransferKey, Upload
 from dmedia_transfer.ports import Library, Stores
 from dmedia_transfer.progress import RateMeter
 from dmedia_transfer.reach import MeteredRule, Surroundings
@@ -305,7 +305,7 @@ class Starting:
         self._board.event(item, Event.CLEAR)  # of one that was preempted
         self._board.event(item, Event.START)
         if isinstance(job, Download):
-            self._board.change(item, sources=tuple(store.store_id for store in job.sources))
+            self._board.change(item, sources=tuple(SourceUse(store.store_id) for store in job.sources))
         item.leaves_done = item.sent_bytes = 0
         item.meter = RateMeter(self._clock, bytes_done=item.transfer.progress.bytes_done)
         self._runs.start(job, priority=item.transfer.priority)

@@ -25,6 +25,7 @@ from dmedia_transfer.model import (
     LongRun,
     Moved,
     Outcome,
+    SourceUse,
     StoreSpec,
 )
 from dmedia_transfer.model import Download as DownloadJob
@@ -78,7 +79,7 @@ class Runner:
         try:
             match job:
                 case DownloadJob():
-                    self._download(running, job, tally)
+                    self._download(running, job, tally, progress)
                 case UploadJob():
                     self._upload(running, job, tally)
                 case Discard():
@@ -97,7 +98,7 @@ class Runner:
         progress.last(tally)
         return Ended(running.run_id, outcome, failure, tally.sent_bytes)
 
-    def _download(self, running: Running, job: DownloadJob, tally: Tally) -> None:
+    def _download(self, running: Running, job: DownloadJob, tally: Tally, progress: _Progress) -> None:
         sources = []
         unusable: TransferError | None = None
         for spec in job.sources:
@@ -119,6 +120,7 @@ class Runner:
             tally=tally,
             pace=self._pace(running),
         )
+        progress.sources = download.sources
         try:
             download.run()
         except Interrupted:
@@ -212,6 +214,7 @@ class _Progress:
         self._run_id = run_id
         self._report = report
         self._interval_s = interval_s
+        self.sources: Callable[[], tuple[SourceUse, ...]] = tuple  # how it goes with each source of a download
         self._next = 0.0
         self._last: Moved | None = None
 
@@ -227,7 +230,7 @@ class _Progress:
             self._send(tally)
 
     def _send(self, tally: Tally) -> None:
-        moved = Moved(self._run_id, tally.bytes_done, tally.pieces_done, tally.stores, tally.sent_bytes)
+        moved = Moved(self._run_id, tally.bytes_done, tally.pieces_done, self.sources(), tally.sent_bytes)
         if moved != self._last:
             self._last = moved
             self._report(moved)

@@ -16,7 +16,7 @@ from gi.repository import GLib
 
 from dmedia_transfer.client import Client, TransferState
 from dmedia_transfer.errors import AccessDenied, ConnectionLost, DiskFull, InvalidRequest, TransferError, Unknown
-from dmedia_transfer.model import Direction, Entry, Transfer, TransferKey
+from dmedia_transfer.model import Direction, Entry, SourceState, SourceUse, Transfer, TransferKey
 from dmedia_transfer.states import Event, Reason, Status
 from tests.bus import ROOT_DIR, PrivateBus, ServiceThread, running_bus, running_server
 from tests.factories import STORE_ID
@@ -89,13 +89,15 @@ def test_commands_say_whether_they_changed_anything(client: Client) -> None:
 
 def test_states_are_values(bus_service: ServiceThread, client: Client) -> None:
     key = TransferKey(Direction.UPLOAD, FILE_ID, STORE_ID)
-    suspended = Transfer(key, status=Status.SUSPENDED, reason=Reason.METERED, sources=("S" * 24,))
+    suspended = Transfer(
+        key, status=Status.SUSPENDED, reason=Reason.METERED, sources=(SourceUse("S" * 24, 5, 2.0, SourceState.ACTIVE),)
+    )
     bus_service.do(lambda: bus_service.control.add(suspended))
     (state,) = client.transfers()
     assert state == client.transfer(state.path).state() == client.transfer(key).state()
     assert (state.key, state.status, state.reason) == (key, Status.SUSPENDED, Reason.METERED)
     assert state.progress.eta_s is None
-    assert state.sources == ("S" * 24,)
+    assert state.sources == (SourceUse("S" * 24, 5, 2.0, SourceState.ACTIVE),)
     assert client.state().queued == 1
 
 

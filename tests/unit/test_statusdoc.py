@@ -8,7 +8,7 @@ import pytest
 
 from dmedia_transfer import statusdoc
 from dmedia_transfer.errors import InvalidDocument
-from dmedia_transfer.model import Direction, Failure, Progress, Transfer, TransferKey
+from dmedia_transfer.model import Direction, Failure, Progress, SourceState, SourceUse, Transfer, TransferKey
 from dmedia_transfer.states import Reason, Status
 from dmedia_transfer.statusdoc import MAX_BYTES, Finished, read_status, write_status
 from tests.factories import MACHINE_ID, STORE_ID
@@ -26,7 +26,7 @@ def test_what_is_written_can_be_read() -> None:
         reason=Reason.DISK_FULL,
         failure=Failure("DiskFull", "no room above the floor", reason=Reason.DISK_FULL),
         progress=Progress(5, 10, 2.4, 2.2),
-        sources=(STORE_ID,),
+        sources=(SourceUse(STORE_ID, 5, 2.4, SourceState.DEMOTED, "reset"),),
         preferred_store=STORE_ID,
     )
     ended = transfer(2, Status.DONE, progress=Progress(10, 10))
@@ -42,7 +42,10 @@ def test_what_is_written_can_be_read() -> None:
     (line,) = document.transfers
     assert (line.status, line.reason, line.error) == (Status.SUSPENDED, Reason.DISK_FULL, "no room above the floor")
     assert (line.bytes_done, line.bytes_total, line.rate, line.eta) == (5, 10, 2, 2)
-    assert (line.store_id, line.sources) == (STORE_ID, [STORE_ID])
+    assert line.store_id == STORE_ID
+    (source,) = line.sources
+    assert (source.store_id, source.bytes, source.rate) == (STORE_ID, 5, 2)
+    assert (source.state, source.reason) == (SourceState.DEMOTED, "reset")
     assert [(one.status, one.time) for one in document.finished] == [(Status.DONE, 99.0)]
     assert document.counts == {"suspended": 1}
     assert document.queue_paused
@@ -51,7 +54,8 @@ def test_what_is_written_can_be_read() -> None:
 
 def test_it_stays_small_however_long_the_queue_and_whatever_the_errors() -> None:
     awful = Failure("ConnectionLost", "\N{SNOWMAN}" * 10_000, transient=True)
-    many = [transfer(number, Status.FAILED, failure=awful, sources=(STORE_ID,) * 50) for number in range(10_000)]
+    sources = (SourceUse(STORE_ID, reason="x" * 1000),) * 50
+    many = [transfer(number, Status.FAILED, failure=awful, sources=sources) for number in range(10_000)]
     raw = write_status(
         MACHINE_ID, many, finished=[Finished(many[0], 1.0)] * 500, problems=["x" * 100_000] * 500, time=1.0
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dmedia_transfer.bus.announcer import ADDED_AT_ONCE, ADDED_INTERVAL_S, Announcer
 from dmedia_transfer.busnames import MANAGER, ROOT, TRANSFER, path_of
 from dmedia_transfer.errors import AccessDenied
-from dmedia_transfer.model import Direction, Failure, Transfer, TransferKey
+from dmedia_transfer.model import Direction, Failure, SourceUse, Transfer, TransferKey
 from dmedia_transfer.states import Event, Reason, Status
 from tests.clock import FakeLoop
 from tests.control import FakeControl
@@ -88,15 +88,15 @@ def test_a_change_of_status_is_told_at_once_with_all_that_changed(stage: Stage) 
     assert "Priority" not in changed
 
 
-def test_an_error_a_priority_and_sources_are_told_at_once(stage: Stage) -> None:
+def test_an_error_and_a_priority_are_told_at_once_and_sources_with_the_progress(stage: Stage) -> None:
     stage.running()
     stage.control.change(key(), priority=10)
-    stage.control.change(key(), sources=("S" * 24,))
+    stage.control.change(key(), sources=(SourceUse("S" * 24, 7),))
     stage.control.on(key(), Event.FAIL, failure=Failure.of(AccessDenied("no entry")))
     changes = [arguments[1] for member, arguments in stage.of() if member == "PropertiesChanged"]
     assert changes[0] == {"Priority": 10}
-    assert changes[1] == {"Sources": ["S" * 24]}
-    assert changes[2]["Error"] == "no entry"
+    assert changes[1]["Error"] == "no entry"
+    assert changes[1]["Sources"] == [("S" * 24, 7, 0, "waiting", "")]
 
 
 def test_the_last_value_goes_out_before_the_end(stage: Stage) -> None:
@@ -152,7 +152,7 @@ def test_properties_that_move_are_told_about_once_a_second(stage: Stage) -> None
         stage.loop.run(0.1)
     told = [arguments[1] for member, arguments in stage.of() if member == "PropertiesChanged"]
     assert 8 <= len(told) <= 11
-    assert set(told[-1]) == {"BytesDone", "BytesTotal", "Rate", "Eta"}
+    assert set(told[-1]) == {"BytesDone", "BytesTotal", "Rate", "Eta", "Sources"}
     assert told[-1]["Eta"] == 4
 
 

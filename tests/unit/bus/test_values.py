@@ -13,7 +13,7 @@ from dmedia_transfer.bus import values
 from dmedia_transfer.bus.contract import interfaces
 from dmedia_transfer.busnames import MANAGER, TRANSFER
 from dmedia_transfer.errors import InvalidRequest
-from dmedia_transfer.model import Direction, Failure, Progress, Transfer, TransferKey
+from dmedia_transfer.model import Direction, Failure, Progress, SourceState, SourceUse, Transfer, TransferKey
 from dmedia_transfer.states import Reason, Status
 from tests.control import EMPTY
 from tests.factories import STORE_ID
@@ -107,7 +107,16 @@ transfers = st.builds(
     ),
     failure=st.none() | st.builds(Failure, kind=st.text(), message=st.text()),
     requested_by=st.text(),
-    sources=st.lists(st.text()).map(tuple),
+    sources=st.lists(
+        st.builds(
+            SourceUse,
+            store_id=st.text(),
+            received_bytes=st.integers(-1, 10**30),
+            rate=numbers,
+            state=st.sampled_from(SourceState),
+            reason=st.text(),
+        )
+    ).map(tuple),
 )
 
 
