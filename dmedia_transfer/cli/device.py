@@ -50,6 +50,10 @@ class Device:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
+    def again(self) -> Device:
+        """The same machine for another thread, nothing of it opened yet."""
+        return Device(self.config_path)
+
     @cached_property
     def config(self) -> configuration.Config:
         """The configuration."""

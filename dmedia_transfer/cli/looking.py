@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from dmedia_transfer.cli import words
+from dmedia_transfer.cli.called import Called
 from dmedia_transfer.cli.options import command, json_option, on_option, with_device
 from dmedia_transfer.cli.output import Output, note
-from dmedia_transfer.errors import ConnectionLost, TransferError
 from dmedia_transfer.states import Status
 
 if TYPE_CHECKING:
     from dmedia_transfer.cli.device import Device
     from dmedia_transfer.client.state import TransferState
 
-LOOK_AGAIN_S: Final = 2.0  # at what another machine tells
 _ORDER: Final = {
     status: place
     for place, status in enumerate(
@@ -45,7 +44,7 @@ def list_command(device: Device, *, machine: str, as_json: bool) -> int:
     from dmedia_transfer.cli import bars, queue
 
     with queue.opened(device, machine) as wanted:
-        states = sorted(wanted.transfers(), key=_urgency)
+        states = sorted(wanted.transfers(), key=urgency)
         held, problems = wanted.held(), wanted.problems()
         name = names_of(device, states)
     output = Output(as_json=as_json)
@@ -68,82 +67,49 @@ def list_command(device: Device, *, machine: str, as_json: bool) -> int:
     return 0
 
 
-@command("watch", "Watch the transfers as they move.")
+@command("watch", "Watch the transfers as they move, and steer them.")
 @on_option()
 @json_option("Print a line of JSON for each change.")
 @with_device
 def watch_command(device: Device, *, machine: str, as_json: bool) -> int:
     """Watch the transfers of this machine, or with --on of another one, until Ctrl-C.
 
-    Shows a bar for each transfer; where the output is not a terminal, a line for each change. Another machine tells
-    what it does every 15 seconds, and when something changes.
+    On a terminal, the whole screen shows them, and keys pause, resume, cancel and retry what is selected, change its
+    priority, and go to other machines. Where the output is not a terminal, there is a line for each change. Another
+    machine tells what it does every 15 seconds, and when something changes.
     """
-    from dmedia_transfer.cli import bars
+    from dmedia_transfer.cli import bars, watching
 
     output = Output(as_json=as_json)
-    name = _Names(device)
+    if output.terminal and sys.stdin.isatty():
+        from dmedia_transfer.cli.screen import WatchApp
+
+        WatchApp.on(device.again, machine).run()
+        return 0
     try:
-        with bars.display(output, lambda file_id: name(file_id) or words.short(file_id)) as display:
-            for states in _watched(device, machine):
-                name.look_up(state.key.file_id for state in states.values())
-                display.show(states)
+        told = ""
+        names: Mapping[str, str] = {}
+        with bars.display(output, lambda file_id: names.get(file_id) or words.short(file_id)) as display:
+            for view in watching.views(device, machine):
+                if view.note != told:
+                    told = view.note
+                    note(told)
+                names = view.names
+                display.show(view.states)
     except KeyboardInterrupt:
         return 0
     return 0
 
 
-def _watched(device: Device, machine: str) -> Iterator[Mapping[str, TransferState]]:
-    """The transfers again and again, by their paths."""
-    from dmedia_transfer.cli import queue
-
-    client = device.client
-    if machine:
-        with queue.opened(device, machine) as wanted:
-            if wanted.note:
-                note(wanted.note)
-                while True:
-                    yield {state.path: state for state in wanted.transfers()}
-                    time.sleep(LOOK_AGAIN_S)
-    if client is None:
-        raise ConnectionLost(f"there is nothing to watch, the daemon is not running: {device.no_daemon}")
-    yield from client.watch()
-
-
 def names_of(device: Device, states: Sequence[TransferState]) -> Callable[[str], str]:
     """What the files of these transfers are called."""
-    names = _Names(device)
-    names.look_up(state.key.file_id for state in states)
-    return names
+    called = Called(device)
+    called.look_up(state.key.file_id for state in states)
+    return called
 
 
-class _Names:
-    """What files are called; empty for those that have no name, or if nobody can be asked."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._names: dict[str, str] = {}
-
-    def __call__(self, file_id: str) -> str:
-        return self._names.get(file_id, "")
-
-    def look_up(self, file_ids: Iterable[str]) -> None:
-        """Read the names of those that were not read yet."""
-        from dmedia_transfer.cli import names
-
-        new = set(file_ids) - self._names.keys()
-        if not new:
-            return
-        self._names.update(dict.fromkeys(new, ""))
-        try:
-            with self._device.database() as database:
-                found = database.get_many(new)
-        except TransferError as error:
-            note(f"the names of files are not known: {error}")
-            return
-        self._names.update((file_id, names.name_of(raw)) for file_id, raw in found.items())
-
-
-def _urgency(state: TransferState) -> tuple[Any, ...]:
+def urgency(state: TransferState) -> tuple[Any, ...]:
+    """What transfers are ordered by: what moves first, then what waits, and what failed last."""
     return (_ORDER.get(state.status, len(_ORDER)), -state.priority, state.key)
 
 

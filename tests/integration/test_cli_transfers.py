@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from typing import Any
 
 import pytest
 
+from dmedia_transfer import documents
+from dmedia_transfer.cli.device import Device
+from dmedia_transfer.cli.queue import Command
+from dmedia_transfer.cli.watching import Neighbour, Threads, View
 from dmedia_transfer.couch.embedded import launch
 from dmedia_transfer.errors import AccessDenied, NoSource
 from dmedia_transfer.model import PRIORITY_NOW, Direction, Entry, Transfer, TransferKey
@@ -145,6 +150,13 @@ def desk(terminal: Terminal, bus_service: ServiceThread) -> Desk:
     return Desk(terminal, bus_service)
 
 
+def seen_note(seen: queue.Queue[View], machine: str) -> str:
+    """What the first view of a machine says."""
+    while (view := seen.get(timeout=WAIT_S)).machine != machine:
+        pass
+    return view.note
+
+
 class TestWithADaemon:
     """All goes over D-Bus."""
 
@@ -251,6 +263,43 @@ class TestWithADaemon:
         assert program.returncode == 1
         assert err == "dmedia-transfer: dmedia-transfer went away\n"
         desk.service.do(desk.service._publish)
+
+    def test_the_full_screen_sees_what_moves_and_steers_it_here_and_elsewhere(self, desk: Desk) -> None:
+        seen: queue.Queue[View] = queue.Queue()
+        said: queue.Queue[str] = queue.Queue()
+        attendant = Threads(Device, on_view=seen.put, on_said=said.put, on_error=said.put)
+        desk.add(DOWNLOAD, status=Status.QUEUED)
+        attendant.look_at("")
+
+        def view_of(machine: str, status: Status) -> None:
+            deadline = time.monotonic() + WAIT_S
+            while True:
+                view = seen.get(timeout=max(0.0, deadline - time.monotonic()))
+                if view.machine == machine and [state.status for state in view.states.values()] == [status]:
+                    return
+
+        view_of("", Status.QUEUED)
+        attendant.steer("", Command.PAUSE, [DOWNLOAD])
+        assert said.get(timeout=WAIT_S) == "pause: 1 transfer"
+        view_of("", Status.PAUSED)
+        attendant.steer("", Command.PAUSE, [DOWNLOAD])
+        assert said.get(timeout=WAIT_S) == "pause: nothing to do"
+
+        phone = documents.new_machine("P" * 24, "phone", time=1.0)
+        with desk.terminal.database() as database:
+            database.put({**phone, "queue": [{"file_id": SONG}]})
+        attendant.look_at("phone")
+        view_of("phone", Status.QUEUED)
+        attendant.hold("phone", True)
+        assert said.get(timeout=WAIT_S).startswith("the whole queue is paused (phone was never heard of")
+        assert desk.terminal.document("P" * 24)["queue_paused"] is True
+        neighbours: queue.Queue[list[Neighbour]] = queue.Queue()
+        attendant.neighbours(neighbours.put)
+        assert [each.name for each in neighbours.get(timeout=WAIT_S)] == ["phone"]
+        attendant.look_at("radio")
+        assert "there is no machine 'radio'" in seen_note(seen, "radio")
+        attendant.hold("radio", True)
+        assert "there is no machine 'radio'" in said.get(timeout=WAIT_S)
 
     @staticmethod
     def _meanwhile(desk: Desk, steps: list[Any]) -> threading.Thread:
