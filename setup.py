@@ -43,6 +43,7 @@ setup(
         "PyGObject>=3.42",  # the GLib main loop; Debian: python3-gi
         "requests>=2.31",  # the changes feed
         "rich>=13.7",  # tables and progress bars
+        "SecretStorage>=3.3",  # access keys of stores in the desktop's keyring
         "textual>=1.0",  # `watch` on a terminal
         "typing_extensions>=4.10",  # pycouchdb needs it and does not declare it
         "urllib3>=2.2",  # under requests: reads what is there of an answer, without waiting for a full block

@@ -32,12 +32,22 @@ S3: Final = "s3"
 _HARMLESS: Final = frozenset({"_id", "_rev", "type", "time", "ver", "name", "copies", "cost", "_attachments"})
 
 
+class _Login(BaseModel):
+    """Where the credentials for a place are; not the credentials."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    place: dict[str, Any]  # what the store was like then
+    profile: str = ""  # of AWS's shared files; empty: the desktop's keyring
+
+
 class _List(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ver: int = 0
     filestores: dict[RandomId, Path] = Field(default_factory=dict)
     enabled: dict[RandomId, dict[str, Any]] = Field(default_factory=dict)  # what each was like when it was enabled
+    logins: dict[RandomId, _Login] = Field(default_factory=dict)
 
 
 class Bindings:
@@ -89,6 +99,7 @@ class Bindings:
             known = store_id in stores.filestores or store_id in stores.enabled
             stores.filestores.pop(store_id, None)
             stores.enabled.pop(store_id, None)
+            stores.logins.pop(store_id, None)
             return known
 
     def enable(self, raw: Mapping[str, Any]) -> None:
@@ -103,6 +114,32 @@ class Bindings:
         self._check_transport(raw)
         with self._changing() as stores:
             stores.enabled[store.id] = where
+
+    def log_in(self, raw: Mapping[str, Any], *, profile: str = "") -> None:
+        """The credentials for the store of this document are in that profile, or else in the desktop's keyring.
+
+        Raises:
+            InvalidDocument: The document cannot be believed.
+        """
+        store = documents.read_store(raw)
+        with self._changing() as stores:
+            stores.logins[store.id] = _Login(place=_where(raw), profile=profile)
+
+    def log_out(self, store_id: str) -> bool:
+        """The credentials for this store are in boto3's own places again; False if they were."""
+        with self._changing() as stores:
+            return stores.logins.pop(store_id, None) is not None
+
+    def login(self, raw: Mapping[str, Any]) -> str:
+        """Where the credentials for the store of this document are: `keyring`, `profile:NAME`, or empty.
+
+        Raises:
+            InvalidDocument: The document cannot be believed.
+        """
+        login = self._current().logins.get(str(raw.get("_id")))
+        if login is None or login.place != _where(raw):
+            return ""
+        return f"profile:{login.profile}" if login.profile else "keyring"
 
     def disable(self, store_id: str) -> bool:
         """Use this store no more; False if it was not enabled."""

@@ -1,8 +1,9 @@
 """Where S3 secrets come from, and what they are bound to.
 
 Secrets live in boto3's sessions only: nothing here keeps, shows or logs one. The order is: a systemd credential made
-for this store, the profile that this machine's configuration names for it, boto3's own chain (environment, shared
-files, SSO, instance metadata).
+for this store; what a person logged in with on this machine, an access key in the desktop's keyring or a named profile;
+boto3's own chain (environment, shared files, SSO, instance metadata). They are loaded in the process that uses them, a
+worker, and never cross a pipe.
 """
 
 from __future__ import annotations
@@ -11,29 +12,53 @@ import configparser
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import boto3
 import botocore.exceptions
 
+from dmedia_transfer import secretservice
 from dmedia_transfer.errors import AccessDenied
+from dmedia_transfer.model import StoreSpec
+from dmedia_transfer.secretservice import AccessKey, Place
+
+KEYRING: Final = "keyring"  # of `StoreSpec.login`
+PROFILE: Final = "profile:"
 
 SessionSource = Callable[[], boto3.session.Session]
 """Loads credentials anew each time it is called, so that a rotated key or a renewed login is found."""
 
 
-def session_source(store_id: str, *, profile: str = "") -> SessionSource:
+def session_source(store: StoreSpec) -> SessionSource:
     """Where the credentials of a store come from on this machine; nothing is read before the source is called."""
-    return lambda: load_session(store_id, profile=profile)
+    profile = store.login.removeprefix(PROFILE) if store.login.startswith(PROFILE) else ""
+    place = Place.of(store.store_id, store.settings) if store.login == KEYRING else None
+    return lambda: load_session(store.store_id, profile=profile, place=place)
 
 
-def load_session(store_id: str, *, profile: str = "") -> boto3.session.Session:
+def given(key: AccessKey) -> SessionSource:
+    """An access key that a person has just entered."""
+    return lambda: boto3.session.Session(aws_access_key_id=key.access_key, aws_secret_access_key=key.secret_key)
+
+
+def load_session(store_id: str, *, profile: str = "", place: Place | None = None) -> boto3.session.Session:
     """A boto3 session with this store's credentials.
 
+    Args:
+        store_id: The store.
+        profile: The profile to use; empty: boto3's own choice.
+        place: What the access key in the keyring was entered for, if it is there.
+
     Raises:
-        AccessDenied: The profile does not exist, or the systemd credential cannot be understood.
+        AccessDenied: The profile does not exist, the keyring has no access key, or the systemd credential cannot be
+            understood.
+        CredentialsExpired: The keyring is not there, or locked.
     """
     try:
-        return _from_systemd(store_id) or boto3.session.Session(profile_name=profile or None)
+        session = _from_systemd(store_id)
+        if session is None and place is not None:
+            session = given(secretservice.load(place))()
+        return session or boto3.session.Session(profile_name=profile or None)
     except botocore.exceptions.BotoCoreError as error:
         raise AccessDenied(f"no credentials for store {store_id}: {error}") from None
 

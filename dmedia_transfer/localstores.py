@@ -35,6 +35,9 @@ class Bindings(Protocol):
     def check_enabled(self, raw: Mapping[str, Any]) -> None:
         """Raise AccessDenied unless the store of this document may be used."""
 
+    def login(self, raw: Mapping[str, Any]) -> str:
+        """Where the credentials for the store of this document are, as `StoreSpec.login` says it."""
+
 
 class FileStores(Protocol):
     """What is asked of this machine's FileStores; see the like-named methods of `ports.Stores`."""
@@ -148,7 +151,8 @@ class LocalStores:
             return StoreSpec(store_id, PEER, self._of_peer(store), cost=_cost(store, PEER))
         settings = self._settings(store, raw)
         self._bindings.check_enabled(raw)
-        return StoreSpec(store_id, store.plugin, settings, cost=_cost(store, store.plugin))
+        login = self._bindings.login(raw) if store.plugin == S3 else ""
+        return StoreSpec(store_id, store.plugin, settings, cost=_cost(store, store.plugin), login=login)
 
     def holding(self, file_id: str) -> list[StoreSpec]:
         """The local FileStores that have the file, complete."""

@@ -190,6 +190,7 @@ class StoreSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)  # never a secret
     cost: int = 100  # cheaper sources are asked first: local disk 0, LAN 10, S3 100
     local: bool = False  # a FileStore of this machine
+    login: str = ""  # where its credentials are: `keyring`, `profile:NAME`, or empty for boto3's own places
 
 
 class JobKind(StrEnum):

@@ -84,7 +84,7 @@ class S3Backend:
         self._settings = documents.read_s3_settings(raw)
         self._access = Access(
             self._settings,
-            sessions or session_source(spec.store_id),
+            sessions or session_source(spec),
             stall_s=stall_s,
             connections=connections,
             client=client,
@@ -235,12 +235,8 @@ class S3Backend:
         Raises:
             TransferError: It cannot, and why.
         """
+        self.reach()
         bucket, key = self._settings.bucket, f"{self._settings.prefix}dmedia-transfer-probe"
-        try:
-            with self._access.attempt(f"reaching bucket {bucket}") as client:
-                client.head_bucket(Bucket=bucket)
-        except ObjectMissing:  # the answer to a HEAD does not say what is missing
-            raise Permanent(f"reaching bucket {bucket}: there is no such bucket") from None
         upload: dict[str, Any] = {"Bucket": bucket, "Key": key}
         upload["UploadId"] = self._begin(f"writing to {bucket}/{self._settings.prefix}", **upload)
         wrong = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": s3_wire.encoded(bytes(32))}
@@ -254,6 +250,19 @@ class S3Backend:
             self._abort(f"{bucket}/{key}", upload["UploadId"])
         verb = "refuses" if self._verifies_sha256 else "does not refuse"
         return f"bucket {bucket} can be reached and written; the server {verb} parts with a wrong SHA-256"
+
+    def reach(self) -> None:
+        """Try whether the credentials reach the bucket.
+
+        Raises:
+            TransferError: They do not, and why.
+        """
+        bucket = self._settings.bucket
+        try:
+            with self._access.attempt(f"reaching bucket {bucket}") as client:
+                client.head_bucket(Bucket=bucket)
+        except ObjectMissing:  # the answer to a HEAD does not say what is missing
+            raise Permanent(f"reaching bucket {bucket}: there is no such bucket") from None
 
     def _names(self, file: FileSpec) -> dict[str, Any]:
         return {"Bucket": self._settings.bucket, "Key": self._key(file)}

@@ -11,6 +11,7 @@ from dmedia_transfer.cli import names, words
 if TYPE_CHECKING:
     from dmedia_transfer.backends.s3 import S3Backend
     from dmedia_transfer.cli.device import Device
+    from dmedia_transfer.credentials import SessionSource
 
 STALL_S: Final = 20.0  # somebody is waiting: no longer than this for a server that says nothing
 
@@ -32,14 +33,25 @@ def called(raw: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def bucket_of(device: Device, raw: Mapping[str, Any]) -> Iterator[S3Backend]:
-    """The bucket of an S3 store, which was enabled, while it is needed."""
+def bucket_of(
+    device: Device, raw: Mapping[str, Any], *, login: str | None = None, sessions: SessionSource | None = None
+) -> Iterator[S3Backend]:
+    """The bucket of an S3 store, which was enabled, while it is needed.
+
+    Args:
+        device: This machine.
+        raw: The store's document.
+        login: Where its credentials are; None: where they are for the daemon.
+        sessions: Gives other credentials.
+    """
     from dmedia_transfer import documents
     from dmedia_transfer.backends.s3 import S3Backend
     from dmedia_transfer.model import StoreSpec
 
-    spec = StoreSpec(str(raw["_id"]), "s3", documents.read_s3_settings(raw).model_dump())
-    backend = S3Backend(spec, stall_s=min(device.config.stall_s, STALL_S), connections=1)
+    settings = documents.read_s3_settings(raw).model_dump()
+    login = device.bindings.login(raw) if login is None else login
+    spec = StoreSpec(str(raw["_id"]), "s3", settings, login=login)
+    backend = S3Backend(spec, stall_s=min(device.config.stall_s, STALL_S), connections=1, sessions=sessions)
     try:
         yield backend
     finally:

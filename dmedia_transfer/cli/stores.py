@@ -11,6 +11,7 @@ from dmedia_transfer.cli import names, places, words
 from dmedia_transfer.cli.options import HELP_NAMES, json_option, with_device
 from dmedia_transfer.cli.output import Output, note
 from dmedia_transfer.cli.stores_adding import add_filestore_command, add_s3_command
+from dmedia_transfer.cli.stores_login import login_command, logout_command
 from dmedia_transfer.errors import InvalidRequest, Permanent, TransferError
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def _list(device: Device, as_json: bool) -> int:
 
 stores_command.add_command(add_filestore_command)
 stores_command.add_command(add_s3_command)
+stores_command.add_command(login_command)
+stores_command.add_command(logout_command)
 
 
 @stores_command.command("enable", short_help="Use a store on this machine.")

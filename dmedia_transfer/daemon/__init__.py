@@ -27,7 +27,7 @@ import dbus.bus
 import dbus.mainloop.glib
 from gi.repository import Gio, GLib
 
-from dmedia_transfer import backends, documents, notify
+from dmedia_transfer import backends, coredumps, documents, notify
 from dmedia_transfer import config as configuration
 from dmedia_transfer.bindings import FILE_NAME as STORES_FILE
 from dmedia_transfer.bindings import Bindings
@@ -75,6 +75,7 @@ def run(config: Config, *, reread: Callable[[], Config] | None = None) -> int:
         TransferError: It cannot start; the message says why.
     """
     _keep_memory_small()
+    coredumps.forbid()
     with _only_one(config.state_dir):
         daemon = Daemon(config, reread=reread)
         try:

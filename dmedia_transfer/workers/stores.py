@@ -31,7 +31,7 @@ class OpenStores:
             InvalidDocument: Its settings cannot be used.
         """
         settings = json.dumps(dict(spec.settings), sort_keys=True, default=repr)
-        name = f"{spec.store_id} {spec.plugin} {stall_s} {settings}"
+        name = f"{spec.store_id} {spec.plugin} {stall_s} {spec.login} {settings}"
         if name not in self._open:
             while len(self._open) >= MAX_OPEN:
                 self._open.popitem(last=False)[1].close()

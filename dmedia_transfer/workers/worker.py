@@ -20,7 +20,7 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from dmedia_transfer import backends
+from dmedia_transfer import backends, coredumps
 from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.crew import Crew
 from dmedia_transfer.journal import Journal
@@ -154,6 +154,7 @@ def _warm_up() -> None:
 
 def main() -> None:
     """Run a worker on the pipe whose number is the argument."""
+    coredumps.forbid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the daemon, which tells us
     fd = int(sys.argv[1])
     os.set_inheritable(fd, False)  # the pipe has to end when this process does

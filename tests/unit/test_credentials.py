@@ -8,6 +8,7 @@ import pytest
 
 from dmedia_transfer import credentials
 from dmedia_transfer.errors import AccessDenied
+from dmedia_transfer.model import StoreSpec
 from tests.factories import OTHER_STORE_ID, STORE_ID
 
 SECRET = "50%-secret/+=="
@@ -74,7 +75,7 @@ def test_a_systemd_credential_that_cannot_be_read_is_named_without_showing_it(
 
 
 def test_a_source_loads_anew_each_time_and_nothing_before(home: Path) -> None:
-    source = credentials.session_source(STORE_ID, profile="films")
+    source = credentials.session_source(StoreSpec(STORE_ID, "s3", login="profile:films"))
     for key in ("AKIAOLD", "AKIANEW"):
         (home / "credentials").write_text(profile_text("films", key))
         found = source().get_credentials()

@@ -224,3 +224,26 @@ def test_a_filestore_that_no_machine_has_or_whose_folder_we_do_not_know_is_missi
     stores.on_store(of_machine("O" * 24))
     with pytest.raises(StoreMissing, match="add-filestore"):
         stores.spec(CLOUD)
+
+
+def test_where_somebody_logged_in_is_said_as_long_as_the_store_stays_where_it_is(
+    bindings: Bindings, stores: LocalStores
+) -> None:
+    raw = s3_store()
+    bindings.enable(raw)
+    stores.on_store(raw)
+    assert stores.spec(CLOUD).login == ""
+    bindings.log_in(raw)
+    assert stores.spec(CLOUD).login == "keyring"
+    bindings.log_in(raw, profile="films")
+    assert stores.spec(CLOUD).login == "profile:films"
+    moved = s3_store(bucket="elsewhere")
+    bindings.enable(moved)
+    stores.on_store(moved)
+    assert stores.spec(CLOUD).login == ""
+    stores.on_store(raw)
+    bindings.enable(raw)
+    assert stores.spec(CLOUD).login == "profile:films"
+    assert bindings.log_out(CLOUD)
+    assert not bindings.log_out(CLOUD)
+    assert stores.spec(CLOUD).login == ""
