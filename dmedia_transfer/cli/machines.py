@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dmedia_transfer.cli import words
-from dmedia_transfer.cli.options import HELP_NAMES, json_option, with_device
+from dmedia_transfer.cli.options import HELP_NAMES, Group, json_option, with_device
 from dmedia_transfer.cli.output import Output, note
 from dmedia_transfer.errors import Conflict, InvalidRequest, Unknown
 
@@ -22,6 +22,7 @@ ATTEMPTS = 10  # of a document that others write at the same time
 
 @click.group(
     "machines",
+    cls=Group,
     short_help="List the machines, or forget one.",
     invoke_without_command=True,
     subcommand_metavar="[COMMAND] [ARGS]...",
@@ -63,9 +64,7 @@ def _list(device: Device, as_json: bool) -> int:
     return 0
 
 
-@machines_command.command(
-    "forget", short_help="End a machine's trust.", context_settings={"help_option_names": HELP_NAMES}
-)
+@machines_command.command("forget", short_help="End a machine's trust.")
 @click.argument("machine")
 @json_option()
 @with_device

@@ -37,6 +37,20 @@ def command(name: str, short_help: str, **settings: Any) -> Callable[[Callable[.
     return click.command(name, short_help=short_help, context_settings={"help_option_names": HELP_NAMES, **settings})
 
 
+class Subcommand(click.Command):
+    """A command of a group. It knows itself that -h asks for its help: click keeps what the first context said."""
+
+    def __init__(self, name: str | None, **settings: Any) -> None:
+        own = settings.pop("context_settings", None) or {}
+        super().__init__(name, context_settings={"help_option_names": HELP_NAMES, **own}, **settings)
+
+
+class Group(click.Group):
+    """A command with commands of its own."""
+
+    command_class = Subcommand
+
+
 def with_device(function: Callable[Concatenate[Device, P], R]) -> Callable[P, R]:
     """Hand the command this machine as its first argument, and let go of what it opened when it ends."""
 

@@ -332,4 +332,9 @@ def _detail(state: TransferState, view: View) -> str:
         facts.append(f"asked for by {words.printable(state.requested_by)}")
     if state.store_id:
         facts.append(f"{'to' if state.key.direction is Direction.UPLOAD else 'rather from'} store {state.store_id}")
+    facts += [
+        f"{words.size(source.received_bytes)} from {words.short(source.store_id)}"
+        + (f" ({source.reason})" if source.reason else "")
+        for source in state.sources
+    ]
     return "\n".join([*lines, "   ".join(facts)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dmedia_transfer.cli import names, places, words
-from dmedia_transfer.cli.options import HELP_NAMES, json_option, with_device
+from dmedia_transfer.cli.options import HELP_NAMES, Group, json_option, with_device
 from dmedia_transfer.cli.output import Output, note
 from dmedia_transfer.cli.stores_adding import add_filestore_command, add_s3_command
 from dmedia_transfer.cli.stores_login import login_command, logout_command
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dmedia_transfer.cli.device import Device
 
 
-class _InOrder(click.Group):
+class _InOrder(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
