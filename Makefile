@@ -84,6 +84,7 @@ unit: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/make_dbus.py
+	$(BIN)/python -m dmedia_transfer.web.markdown > docs/rest.md
 
 soak: $(VENV)/.test $(POUCHDB)
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest --timeout 3600 tests

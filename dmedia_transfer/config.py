@@ -24,7 +24,7 @@ APP = "dmedia-transfer"
 EMBEDDED = "embedded"
 PER_USER = "per-user"
 PREFIX = "DMEDIA_"
-TABLES = ("sync", "peer", "network", "power")  # their errors name the key within
+TABLES = ("sync", "peer", "network", "power", "web")  # their errors name the key within
 # https://docs.couchdb.org/en/stable/api/database/common.html#put--db
 _DATABASE_NAME = r"[a-z][a-z0-9_$()+/-]{0,237}"
 
@@ -150,6 +150,21 @@ class PowerSettings(_Table):
     keep_awake: bool = Field(True, description="on mains the machine does not fall asleep while something moves")
 
 
+class WebSettings(_Table):
+    """The table `[web]`: the REST API, the event stream and the page."""
+
+    enabled: bool = Field(False, description="whether there is any of it; off until somebody wants it")
+    host: str = Field("127.0.0.1", description="the address of this machine to listen on: a loopback one")
+    port: int = Field(5988, ge=0, le=65535, description="on loopback; 0: any. `dmedia-transfer web` knows it")
+
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        if value != "localhost" and not _is_loopback(value):
+            raise ValueError(f"should be an address of this machine alone, like 127.0.0.1, not {shown(value)}")
+        return value
+
+
 class Config(BaseSettings):
     """All that can be set. Nothing in it changes while the daemon runs, but a reload reads it anew."""
 
@@ -210,6 +225,10 @@ class Config(BaseSettings):
     )
     power: Annotated[PowerSettings, NoDecode] = Field(
         PowerSettings(), description="the table of battery and sleep; DMEDIA_POWER__KEEP_AWAKE and so on"
+    )
+    web: Annotated[WebSettings, NoDecode] = Field(
+        WebSettings(),
+        description="the table of the REST API and the page; in the environment DMEDIA_WEB__ENABLED and so on",
     )
     log_level: str = Field("INFO", description="how much the log says: DEBUG, INFO, WARNING or ERROR")
 

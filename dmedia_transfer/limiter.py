@@ -172,6 +172,14 @@ _RATE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kKmMgG]i?)?B)?(?:/s)?", re.
 _UNITS: Final = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
+_SHOWN_UNITS: Final = (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1))
+
+
+def _plain(number: float) -> str:
+    """Without an exponent, and without a fraction where there is none."""
+    return f"{number:.9f}".rstrip("0").rstrip(".")
+
+
 def parse_rate(text: str, *, setting: str = "rate") -> float | None:
     """Read `5MB/s`, `500 kB/s`, `2 MiB/s` or a plain number of bytes per second; `0`, `off` and nothing are no limit.
 
@@ -199,6 +207,15 @@ class Limit:
 
     rate_bps: float | None = None  # bytes per second; None is no limit
     stop: bool = False  # no transfers at all
+
+    def __str__(self) -> str:
+        """As a timetable has it."""
+        if self.stop:
+            return "stop"
+        if self.rate_bps is None:
+            return "off"
+        unit, size = next((unit, size) for unit, size in _SHOWN_UNITS if self.rate_bps % size == 0 or size == 1)
+        return f"{_plain(self.rate_bps / size)}{unit}B/s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +246,10 @@ class Timetable:
             stop = match[3].lower() == "stop"
             entries[at] = Limit(None if stop else parse_rate(match[3], setting=f"{setting}: {entry}"), stop)
         return cls(tuple(sorted(entries.items(), key=lambda item: item[0])))
+
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        return ", ".join(f"{at:%H:%M} {limit}" for at, limit in self.entries)
 
     def at(self, now: datetime) -> Limit:
         """What holds at this local time; no limit where the timetable is empty."""

@@ -29,6 +29,16 @@ class Direction(StrEnum):
     UPLOAD = "upload"
 
 
+class Verb(StrEnum):
+    """What a person can say to a transfer."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    PRIORITIZE = "prioritize"
+
+
 class TransferKey(NamedTuple):
     """What makes two requests the same transfer: one download per file, one upload per file and store."""
 

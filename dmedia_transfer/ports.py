@@ -24,6 +24,7 @@ from dmedia_transfer.model import (
     StoreSpec,
     Transfer,
     TransferKey,
+    Verb,
 )
 from dmedia_transfer.states import Status
 
@@ -432,6 +433,8 @@ class Summary:
     upload_limit_bps: float | None
     max_transfers: int
     problems: tuple[str, ...]  # what a person should look at: bad documents, an unreachable database
+    connections: int = 4  # leaves or parts at once in one transfer
+    timetable: str = ""  # limits by the time of day, as `limiter.Timetable` reads them
 
 
 class Control(Protocol):
@@ -477,8 +480,9 @@ class Control(Protocol):
         upload_bps: float | None = ...,
         max_transfers: int | None = ...,
         connections: int | None = ...,
+        timetable: str | None = ...,
     ) -> None:
-        """Change limits from now on; what is not given stays. A rate of 0 is no limit.
+        """Change limits from now on; what is not given stays. A rate of 0 is no limit, an empty timetable is none.
 
         Raises:
             InvalidRequest: Naming the limit and the value.
@@ -495,6 +499,28 @@ class Control(Protocol):
 
     def unsubscribe(self, listener: Listener) -> None:
         """Tell it no more."""
+
+
+class MachineQueue(Protocol):
+    """The queue of another machine, or of this one without its daemon, in the machine's document. Every call blocks."""
+
+    def ask(self, entries: Sequence[Entry]) -> None:
+        """Ask for transfers, unless they are asked for already."""
+
+    def transfers(self) -> Sequence[Transfer]:
+        """All that are wanted, in order, and what the machine said last of each."""
+
+    def held(self) -> bool:
+        """Whether the whole queue is paused."""
+
+    def problems(self) -> Sequence[str]:
+        """What a person should look at."""
+
+    def steer(self, verb: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> set[TransferKey]:
+        """Say something to transfers; returns those for which it changed something."""
+
+    def hold(self, held: bool) -> bool:
+        """Pause the whole queue, or let it go on; says whether that changed anything."""
 
 
 class JobListener(Protocol):

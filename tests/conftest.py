@@ -18,6 +18,7 @@ pytest_plugins = (
     "tests.cli",
     "tests.peerserver",
     "tests.system",
+    "tests.web",
 )
 
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

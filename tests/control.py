@@ -146,6 +146,7 @@ class FakeControl:
 
     def set_metered(self, key: TransferKey, metered: bool) -> bool:
         self._maybe_fail()
+        self._known(key)
         if self._transfers[key].metered == metered:
             return False
         self.change(key, metered=metered)
@@ -164,6 +165,7 @@ class FakeControl:
         upload_bps: float | EllipsisType | None = ...,
         max_transfers: int | EllipsisType | None = ...,
         connections: int | EllipsisType | None = ...,
+        timetable: str | EllipsisType | None = ...,
     ) -> None:
         self._maybe_fail()
         given = {
@@ -171,6 +173,7 @@ class FakeControl:
             "upload_bps": upload_bps,
             "max_transfers": max_transfers,
             "connections": connections,
+            "timetable": timetable,
         }
         given = {name: value for name, value in given.items() if value is not ...}
         if isinstance(max_transfers, int) and max_transfers > 64:
@@ -178,6 +181,9 @@ class FakeControl:
         self.limits.append(given)
         if "download_bps" in given:
             self.change_summary(download_limit_bps=given["download_bps"] or None)
+        for name in ("max_transfers", "connections", "timetable"):
+            if name in given:
+                self.change_summary(**{name: given[name]})
 
     def transfers(self) -> Mapping[TransferKey, Transfer]:
         return self._transfers

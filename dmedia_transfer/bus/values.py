@@ -151,6 +151,7 @@ class Limits(_Options):
     upload_bps: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     max_transfers: Annotated[int, Field(ge=1)] | None = None
     connections: Annotated[int, Field(ge=1)] | None = None
+    timetable: Annotated[str, StringConstraints(max_length=1000)] | None = None
 
 
 _Options_ = TypeVar("_Options_", bound=_Options)

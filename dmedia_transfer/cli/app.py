@@ -41,6 +41,7 @@ _SECTIONS: Final[dict[str, dict[str, str]]] = {
         "prioritize": "steering",
     },
     "Library": {"machines": "machines", "move": "chains", "fetch-from": "chains"},
+    "Looking on": {"web": "web"},
     "Set-up": {"stores": "stores", "daemon": "service", "doctor": "service", "demo": "service"},
 }
 _MODULES: Final = {name: module for section in _SECTIONS.values() for name, module in section.items()}

@@ -8,28 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
 
-from dmedia_transfer import documents
 from dmedia_transfer.cli.device import Device
 from dmedia_transfer.client.state import TransferState
 from dmedia_transfer.config import EMBEDDED, PER_USER
-from dmedia_transfer.model import (
-    AddEntry,
-    ChangeEntries,
-    Direction,
-    Entry,
-    Failure,
-    PauseQueue,
-    Progress,
-    QueueEdit,
-    RemoveEntries,
-    RenewEntry,
-    TransferKey,
-    random_id,
-)
-from dmedia_transfer.states import Status
+from dmedia_transfer.couch.machinequeue import MachineQueue
+from dmedia_transfer.model import Direction, Entry, Failure, Transfer, TransferKey, Verb
 
 MOST_AT_ONCE: Final = 10_000  # files in one call, each of which is one write of the document
 OWN_SERVERS: Final = (EMBEDDED, PER_USER)  # what is written there goes to others only while the daemon runs
@@ -37,16 +22,6 @@ OWN_SERVERS: Final = (EMBEDDED, PER_USER)  # what is written there goes to other
 if TYPE_CHECKING:
     from dmedia_transfer.client import Client
     from dmedia_transfer.couch.database import Database
-
-
-class Command(StrEnum):
-    """What can be said to a transfer."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    CANCEL = "cancel"
-    RETRY = "retry"
-    PRIORITIZE = "prioritize"
 
 
 class Queue(Protocol):
@@ -67,7 +42,7 @@ class Queue(Protocol):
     def problems(self) -> Sequence[str]:
         """What a person should look at."""
 
-    def steer(self, command: Command, keys: Sequence[TransferKey], *, priority: int = 0) -> set[TransferKey]:
+    def steer(self, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> set[TransferKey]:
         """Say something to transfers; returns those for which it changed something."""
 
     def hold(self, held: bool) -> bool:
@@ -151,24 +126,24 @@ class BusQueue:
     def problems(self) -> Sequence[str]:
         return self._client.state().problems
 
-    def steer(self, command: Command, keys: Sequence[TransferKey], *, priority: int = 0) -> set[TransferKey]:
+    def steer(self, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> set[TransferKey]:
         return {key for key in keys if self._steer(command, key, priority)}
 
     def hold(self, held: bool) -> bool:
         return self._client.pause_all() if held else self._client.resume_all()
 
-    def _steer(self, command: Command, key: TransferKey, priority: int) -> bool:
+    def _steer(self, command: Verb, key: TransferKey, priority: int) -> bool:
         transfer = self._client.transfer(key)
         match command:
-            case Command.PAUSE:
+            case Verb.PAUSE:
                 return transfer.pause()
-            case Command.RESUME:
+            case Verb.RESUME:
                 return transfer.resume()
-            case Command.CANCEL:
+            case Verb.CANCEL:
                 return transfer.cancel()
-            case Command.RETRY:
+            case Verb.RETRY:
                 return transfer.retry()
-            case Command.PRIORITIZE:
+            case Verb.PRIORITIZE:
                 return transfer.set_priority(priority)
             case _:
                 assert_never(command)
@@ -188,115 +163,40 @@ class DocumentQueue:
         failures: Callable[[], Mapping[str, Failure]] = dict,
         note: str = "",
     ) -> None:
-        """Nothing is read yet.
-
-        Args:
-            database: Where the document is.
-            machine_id: Whose it is.
-            base: The document to begin with, if there is none.
-            failures: Tells why transfers failed, by the identities of their entries.
-            note: What somebody should know.
-        """
-        self._database = database
-        self._machine_id = machine_id
-        self._base = base
-        self._failures = failures
+        """Nothing is read yet; `note` is what somebody should know, the rest is as for a `MachineQueue`."""
+        self._queue = MachineQueue(database, machine_id, base=base, failures=failures)
         self.note = note
 
     def ask(self, entries: Sequence[Entry]) -> None:
-        there = self._queue().entries
-        self._edit([AddEntry(entry) for entry in entries if not any(_same(entry, other) for other in there)])
+        self._queue.ask(entries)
 
     def transfers(self) -> list[TransferState]:
-        failures = self._failures()
-        return [_state(key, entries, failures) for key, entries in self.by_key().items()]
+        return [_state(transfer) for transfer in self._queue.transfers()]
 
     def held(self) -> bool:
-        return self._queue().paused
+        return self._queue.held()
 
     def problems(self) -> Sequence[str]:
-        return [str(problem) for problem in self._queue().problems]
+        return self._queue.problems()
 
-    def steer(self, command: Command, keys: Sequence[TransferKey], *, priority: int = 0) -> set[TransferKey]:
-        by_key = self.by_key()
-        failures = self._failures()
-        edits: dict[TransferKey, list[QueueEdit]] = {
-            key: _edits(command, by_key.get(key, []), failures, priority) for key in keys
-        }
-        self._edit([edit for each in edits.values() for edit in each])
-        return {key for key, each in edits.items() if each}
+    def steer(self, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> set[TransferKey]:
+        return self._queue.steer(command, keys, priority=priority)
 
     def hold(self, held: bool) -> bool:
-        changed = self.held() != held
-        self._edit([PauseQueue(held)] if changed else [])
-        return changed
-
-    def by_key(self) -> dict[TransferKey, list[Entry]]:
-        """The entries that ask for each transfer."""
-        by_key: dict[TransferKey, list[Entry]] = {}
-        for entry in self._queue().entries:
-            by_key.setdefault(entry.key, []).append(entry)
-        return by_key
-
-    def _queue(self) -> documents.Queue:
-        raw = self._database.get_machine(self._machine_id)
-        return documents.Queue() if raw is None else documents.read_queue(documents.read_machine(raw))
-
-    def _edit(self, edits: Sequence[QueueEdit]) -> None:
-        if edits:
-            self._database.edit_machine(self._machine_id, edits, base=self._base)
+        return self._queue.hold(held)
 
 
-def _same(one: Entry, other: Entry) -> bool:
-    """Whether one entry asks for what the other asks for already."""
-    return (one.key, one.store_id, one.priority, one.only, one.paused, one.metered) == (
-        other.key,
-        other.store_id,
-        other.priority,
-        other.only,
-        other.paused,
-        other.metered,
-    )
-
-
-def _edits(
-    command: Command, entries: Sequence[Entry], failures: Mapping[str, Failure], priority: int
-) -> list[QueueEdit]:
-    """What a command changes in the queue; nothing where all is so already."""
-    match command:
-        case Command.PAUSE | Command.RESUME:
-            paused = command is Command.PAUSE
-            return _change([entry for entry in entries if entry.paused != paused], paused=paused)
-        case Command.PRIORITIZE:
-            return _change([entry for entry in entries if entry.priority != priority], priority=priority)
-        case Command.CANCEL:
-            return [RemoveEntries(tuple(entry.identity for entry in entries))] if entries else []
-        case Command.RETRY:
-            return [RenewEntry(entry.identity, random_id()) for entry in entries if entry.identity in failures]
-        case _:
-            assert_never(command)
-
-
-def _change(entries: Sequence[Entry], *, paused: bool | None = None, priority: int | None = None) -> list[QueueEdit]:
-    identities = tuple(entry.identity for entry in entries)
-    return [ChangeEntries(identities, paused=paused, priority=priority)] if identities else []
-
-
-def _state(key: TransferKey, entries: Sequence[Entry], failures: Mapping[str, Failure]) -> TransferState:
-    failure = next((failures[entry.identity] for entry in entries if entry.identity in failures), None)
-    if failure is not None:
-        status = Status.FAILED
-    else:
-        status = Status.PAUSED if all(entry.paused for entry in entries) else Status.QUEUED
+def _state(transfer: Transfer) -> TransferState:
+    """A transfer as the client tells of those of the daemon."""
     return TransferState(
-        key=key,
-        status=status,
-        reason=None,
-        progress=Progress(),
-        priority=max(entry.priority for entry in entries),
-        store_id=next((entry.store_id for entry in entries if entry.store_id), ""),
-        error=str(failure) if failure else "",
-        requested_by=next((entry.requested_by for entry in entries if entry.requested_by), ""),
-        sources=(),
-        metered=any(entry.metered for entry in entries),
+        key=transfer.key,
+        status=transfer.status,
+        reason=transfer.reason,
+        progress=transfer.progress,
+        priority=transfer.priority,
+        store_id=transfer.key.store_id or transfer.preferred_store,
+        error=str(transfer.failure or ""),
+        requested_by=transfer.requested_by,
+        sources=transfer.sources,
+        metered=transfer.metered,
     )

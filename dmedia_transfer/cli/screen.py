@@ -17,9 +17,8 @@ from textual.widgets.option_list import Option
 from dmedia_transfer.cli import words
 from dmedia_transfer.cli.bars import Rates
 from dmedia_transfer.cli.looking import urgency
-from dmedia_transfer.cli.queue import Command
 from dmedia_transfer.cli.watching import HERE, Attendant, Neighbour, Threads, View
-from dmedia_transfer.model import PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_NOW, Direction
+from dmedia_transfer.model import PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_NOW, Direction, Verb
 from dmedia_transfer.states import Status
 
 if TYPE_CHECKING:
@@ -217,11 +216,11 @@ class WatchApp(App[None]):
     def action_pause(self) -> None:
         """Pause what is selected, or let it go on."""
         if state := self._selected:
-            self._steer(Command.RESUME if state.status is Status.PAUSED else Command.PAUSE)
+            self._steer(Verb.RESUME if state.status is Status.PAUSED else Verb.PAUSE)
 
     def action_retry(self) -> None:
         """Try what has failed again."""
-        self._steer(Command.RETRY)
+        self._steer(Verb.RETRY)
 
     def action_cancel(self) -> None:
         """Give up what is selected, once somebody has said that it is meant."""
@@ -230,7 +229,7 @@ class WatchApp(App[None]):
 
             def answered(sure: bool | None) -> None:
                 if sure and self.attendant:
-                    self.attendant.steer(self._machine, Command.CANCEL, [state.key])
+                    self.attendant.steer(self._machine, Verb.CANCEL, [state.key])
 
             question = f"Cancel the {state.key.direction} of {name or words.short(state.key.file_id)}?"
             self.push_screen(Sure(question), answered)
@@ -239,17 +238,17 @@ class WatchApp(App[None]):
         """Give it the next higher priority that has a name."""
         if state := self._selected:
             higher = [step for step in _STEPS if step > state.priority]
-            self._steer(Command.PRIORITIZE, priority=higher[0] if higher else state.priority)
+            self._steer(Verb.PRIORITIZE, priority=higher[0] if higher else state.priority)
 
     def action_later(self) -> None:
         """Give it the next lower priority that has a name."""
         if state := self._selected:
             lower = [step for step in _STEPS if step < state.priority]
-            self._steer(Command.PRIORITIZE, priority=lower[-1] if lower else state.priority)
+            self._steer(Verb.PRIORITIZE, priority=lower[-1] if lower else state.priority)
 
     def action_now(self) -> None:
         """Do it before all others."""
-        self._steer(Command.PRIORITIZE, priority=PRIORITY_NOW)
+        self._steer(Verb.PRIORITIZE, priority=PRIORITY_NOW)
 
     def action_hold(self) -> None:
         """Pause the whole queue, or let it go on."""
@@ -271,7 +270,7 @@ class WatchApp(App[None]):
         if self.attendant:
             self.attendant.neighbours(lambda found: self.call_from_thread(choose, found))
 
-    def _steer(self, command: Command, *, priority: int = 0) -> None:
+    def _steer(self, command: Verb, *, priority: int = 0) -> None:
         if self.attendant and (state := self._selected):
             self.attendant.steer(self._machine, command, [state.key], priority=priority)
 

@@ -11,6 +11,7 @@ from dmedia_transfer.cli import words
 from dmedia_transfer.cli.options import command, json_option, on_option, with_device
 from dmedia_transfer.cli.output import Output, note
 from dmedia_transfer.errors import Unknown
+from dmedia_transfer.model import Verb
 from dmedia_transfer.states import Status
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _steer(
             states = [state for state in states if state.status is Status.FAILED]
         if not everything:
             states = _meant(device, states, files, device.store_id(store))
-        changed = wanted.steer(queue.Command(verb), [state.key for state in states], priority=priority)
+        changed = wanted.steer(Verb(verb), [state.key for state in states], priority=priority)
     output = Output(as_json=as_json)
     output.value(
         [

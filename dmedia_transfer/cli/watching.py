@@ -18,9 +18,9 @@ from dmedia_transfer.errors import ConnectionLost, TransferError
 
 if TYPE_CHECKING:
     from dmedia_transfer.cli.device import Device
-    from dmedia_transfer.cli.queue import Command, Queue
+    from dmedia_transfer.cli.queue import Queue
     from dmedia_transfer.client.state import TransferState
-    from dmedia_transfer.model import TransferKey
+    from dmedia_transfer.model import TransferKey, Verb
 
 LOOK_AGAIN_S: Final = 2.0  # at what another machine tells, and for a daemon that is gone
 HERE: Final = ""  # this machine
@@ -53,7 +53,7 @@ class Attendant(Protocol):
     def look_at(self, machine: str) -> None:
         """Tell of this machine's queue from now on, and of no other."""
 
-    def steer(self, machine: str, command: Command, keys: Sequence[TransferKey], *, priority: int = 0) -> None:
+    def steer(self, machine: str, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> None:
         """Say something to transfers."""
 
     def hold(self, machine: str, held: bool) -> None:
@@ -92,7 +92,7 @@ class Threads:
             threading.Thread(target=self._read, args=[machine], name=f"view {machine}", daemon=True).start()
         self._readers[machine].set()
 
-    def steer(self, machine: str, command: Command, keys: Sequence[TransferKey], *, priority: int = 0) -> None:
+    def steer(self, machine: str, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> None:
         def say(wanted: Queue) -> str:
             changed = wanted.steer(command, keys, priority=priority)
             return f"{command}: {words.counted(len(changed), 'transfer')}" if changed else f"{command}: nothing to do"

@@ -7,6 +7,7 @@ import unicodedata
 from datetime import datetime
 from typing import Final
 
+from dmedia_transfer.advice import WAITS_FOR
 from dmedia_transfer.errors import InvalidRequest, shown
 from dmedia_transfer.model import PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_NOW, Progress
 from dmedia_transfer.states import Reason, Status
@@ -20,19 +21,6 @@ _OBEYED: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # contro
 
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
-_WAITS_FOR: Final = {
-    Reason.OFFLINE: "a connection",
-    Reason.METERED: "a connection that does not cost by the byte",
-    Reason.BATTERY: "the mains",
-    Reason.SCHEDULE: "its time of day",
-    Reason.SHUTDOWN: "the daemon to start again",
-    Reason.DISK_FULL: "room on the disk",
-    Reason.STORE_MISSING: "its store to come back",
-    Reason.NO_SOURCE: "a store that has the file",
-    Reason.PREEMPTED: "one that is more urgent",
-    Reason.BACKOFF: "the next attempt",
-}
 
 
 def printable(text: str) -> str:
@@ -94,7 +82,7 @@ def percent(progress: Progress) -> int | None:
 def status(status: Status, reason: Reason | None, error: str = "") -> str:
     """What a transfer is doing, and why not."""
     if status is Status.SUSPENDED and reason is not None:
-        text = f"waits for {_WAITS_FOR[reason]}"
+        text = f"waits for {WAITS_FOR[reason]}"
         return f"{text}: {printable(error)}" if error else text
     if status is Status.FAILED and error:
         return f"failed: {printable(error)}"

@@ -45,6 +45,7 @@ from dmedia_transfer.daemon.reloading import Reloading
 from dmedia_transfer.daemon.surroundings import Around
 from dmedia_transfer.daemon.unpeered import peering_of
 from dmedia_transfer.daemon.watchdog import Watchdog
+from dmedia_transfer.daemon.webbing import Webbing
 from dmedia_transfer.daemon.workerlog import relay
 from dmedia_transfer.errors import ConnectionLost, InvalidDocument, TransferError
 from dmedia_transfer.filestore import FileStores
@@ -187,6 +188,18 @@ class Daemon:
             wall=time.time,
         )
         self._manager.subscribe(self._telling)
+        self._webbing = Webbing(
+            self._config,
+            machine_id=self._machine_id,
+            address=address,
+            control=self._manager,
+            jobs=None,
+            stores=self._stores,
+            filestores=self._filestores,
+            journal=self._journal,
+            call_soon=mainloop.call_soon,
+            on_problem=partial(self._problem, "web"),
+        )
         self._bus = BusService(self._manager, bus, on_lost=self._bus_lost)
         self._around = Around(self._config, self._manager, cut=self._cut)
         self._cleanup.callback(self._around.close)
@@ -241,6 +254,7 @@ class Daemon:
         notify.stopping()
         self._watchdog.stop()
         if self._started:
+            self._webbing.stop()
             self._manager.shutdown()
             self._jobs.shutdown()
             self._telling.close()
@@ -296,6 +310,7 @@ class Daemon:
             self._manager.start(machine)
             self._jobs.start()
             self._bus.publish()
+            self._webbing.start()
         except Exception as error:  # a daemon that nobody can reach is of no use: it ends, and systemd starts it again
             self._fatal = error
             self._loop.quit()

@@ -187,6 +187,16 @@ class FileStore:
         floor = min(self.floor_bytes, int(disk.f_blocks * disk.f_frsize * self.floor_percent / 100))
         return max(0, disk.f_bavail * disk.f_frsize - floor)
 
+    def total_bytes(self) -> int:
+        """The size of the disk that it is on.
+
+        Raises:
+            StoreMissing: The store is not there.
+        """
+        with self._opened() as root, system.translated(f"asking for the size of store {self.store_id}"):
+            disk = os.fstatvfs(root)
+        return disk.f_blocks * disk.f_frsize
+
     def room_for(self, size: int) -> bool:
         """Whether so many bytes fit above the floor."""
         return size <= self.free_bytes()

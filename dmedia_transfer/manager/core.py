@@ -19,7 +19,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from dmedia_transfer.errors import InvalidRequest, NoSource, TransferError, Unknown
+from dmedia_transfer.errors import InvalidConfig, InvalidRequest, NoSource, TransferError, Unknown
+from dmedia_transfer.limiter import Timetable
 from dmedia_transfer.manager.board import Board
 from dmedia_transfer.manager.budget import Budget, GuestLimits
 from dmedia_transfer.manager.endings import Endings
@@ -328,6 +329,7 @@ class TransferManager:
         upload_bps: float | None = None,
         max_transfers: int | None = None,
         connections: int | None = None,
+        timetable: str | None = None,
     ) -> None:
         """See `ports.Control.set_limits`."""
         for name, value in (("download_bps", download_bps), ("upload_bps", upload_bps)):
@@ -336,6 +338,10 @@ class TransferManager:
         for name, count, most in (("max_transfers", max_transfers, 64), ("connections", connections, 32)):
             if count is not None and not 1 <= count <= most:
                 raise InvalidRequest(f"{name} is {count}, but it goes from 1 to {most}")
+        try:
+            times = None if timetable is None else Timetable.parse(timetable)
+        except InvalidConfig as error:
+            raise InvalidRequest(str(error)) from None
         old = self._starting.settings
         self._starting.change(
             replace(
@@ -344,6 +350,7 @@ class TransferManager:
                 upload_bps=old.upload_bps if upload_bps is None else upload_bps or None,
                 max_transfers=old.max_transfers if max_transfers is None else max_transfers,
                 connections=old.connections if connections is None else connections,
+                timetable=old.timetable if times is None else times,
             )
         )
         self._apply_limits()
@@ -382,6 +389,8 @@ class TransferManager:
             upload_limit_bps=settings.upload_bps,
             max_transfers=settings.max_transfers,
             problems=(*self._problems.values(), *self._wanted.problems),
+            connections=settings.connections,
+            timetable=str(settings.timetable),
         )
 
     def subscribe(self, listener: Listener) -> None:

@@ -17,11 +17,10 @@ import pytest
 
 from dmedia_transfer import documents
 from dmedia_transfer.cli.device import Device
-from dmedia_transfer.cli.queue import Command
 from dmedia_transfer.cli.watching import Neighbour, Threads, View
 from dmedia_transfer.couch.embedded import launch
 from dmedia_transfer.errors import AccessDenied, NoSource
-from dmedia_transfer.model import PRIORITY_NOW, Direction, Entry, Transfer, TransferKey
+from dmedia_transfer.model import PRIORITY_NOW, Direction, Entry, Transfer, TransferKey, Verb
 from dmedia_transfer.states import Event, Reason, Status
 from tests.bus import ServiceThread
 from tests.cli import Terminal
@@ -279,10 +278,10 @@ class TestWithADaemon:
                     return
 
         view_of("", Status.QUEUED)
-        attendant.steer("", Command.PAUSE, [DOWNLOAD])
+        attendant.steer("", Verb.PAUSE, [DOWNLOAD])
         assert said.get(timeout=WAIT_S) == "pause: 1 transfer"
         view_of("", Status.PAUSED)
-        attendant.steer("", Command.PAUSE, [DOWNLOAD])
+        attendant.steer("", Verb.PAUSE, [DOWNLOAD])
         assert said.get(timeout=WAIT_S) == "pause: nothing to do"
 
         phone = documents.new_machine("P" * 24, "phone", time=1.0)

@@ -457,3 +457,20 @@ def test_nothing_changes_before_the_next_change_and_something_does_then(
     for share in (0.25, 0.5, 0.75, 0.999):
         between = datetime.fromtimestamp(now.timestamp() + held_s * share, ZoneInfo(zone))
         assert timetable.at(between) == timetable.at(now)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", ""),
+        ("8:00 2MB/s, 18:00 off, 23:00 stop", "08:00 2MB/s, 18:00 off, 23:00 stop"),
+        ("12:00 1500kB/s", "12:00 1500kB/s"),
+        ("00:00 2 MiB/s", "00:00 2097152B/s"),
+        ("00:00 3GB/s", "00:00 3GB/s"),
+        ("00:00 1234.5 kB/s", "00:00 1234500B/s"),
+    ],
+)
+def test_a_timetable_is_told_as_it_can_be_read_again(text: str, told: str) -> None:
+    timetable = Timetable.parse(text)
+    assert str(timetable) == told
+    assert Timetable.parse(told) == timetable

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from dmedia_transfer import documents, merge
-from dmedia_transfer.cli.queue import Command, DocumentQueue
+from dmedia_transfer.cli.queue import DocumentQueue
 from dmedia_transfer.couch.database import Database
-from dmedia_transfer.model import Direction, Entry, Failure, QueueEdit, TransferKey
+from dmedia_transfer.model import Direction, Entry, Failure, QueueEdit, TransferKey, Verb
 from dmedia_transfer.states import Status
 from tests.factories import MACHINE_ID, OTHER_STORE_ID, STORE_ID
 
@@ -117,9 +117,9 @@ def test_one_that_failed_says_why() -> None:
     assert (state.status, state.error) == (Status.FAILED, "no store has it")
 
 
-@pytest.mark.parametrize("command", [Command.PAUSE, Command.RESUME, Command.CANCEL, Command.PRIORITIZE])
-def test_a_command_done_twice_changes_nothing_the_second_time(command: Command) -> None:
-    database = MemoryDatabase(entry("a", paused=command is Command.RESUME), entry("b", file_id=SONG))
+@pytest.mark.parametrize("command", [Verb.PAUSE, Verb.RESUME, Verb.CANCEL, Verb.PRIORITIZE])
+def test_a_command_done_twice_changes_nothing_the_second_time(command: Verb) -> None:
+    database = MemoryDatabase(entry("a", paused=command is Verb.RESUME), entry("b", file_id=SONG))
     queue = queue_of(database)
     assert queue.steer(command, [DOWNLOAD], priority=5) == {DOWNLOAD}
     after = database.raw
@@ -131,8 +131,8 @@ def test_a_command_done_twice_changes_nothing_the_second_time(command: Command) 
 def test_a_pause_and_a_priority_are_of_all_entries_of_the_transfer_and_of_no_other() -> None:
     database = MemoryDatabase(entry("a"), entry("b", paused=True), entry("c", file_id=SONG))
     queue = queue_of(database)
-    queue.steer(Command.PAUSE, [DOWNLOAD])
-    queue.steer(Command.PRIORITIZE, [DOWNLOAD], priority=7)
+    queue.steer(Verb.PAUSE, [DOWNLOAD])
+    queue.steer(Verb.PRIORITIZE, [DOWNLOAD], priority=7)
     assert database.raw is not None
     assert [(each.get("paused", False), each.get("priority", 0)) for each in database.raw["queue"]] == [
         (True, 7),
@@ -145,7 +145,7 @@ def test_a_retry_renews_what_has_failed() -> None:
     database = MemoryDatabase(entry("a"), entry("b", action="upload", store_id=OTHER_STORE_ID))
     queue = queue_of(database, {"a": Failure("NoSource", "no")})
     other = TransferKey(Direction.UPLOAD, FILM, OTHER_STORE_ID)
-    assert queue.steer(Command.RETRY, [DOWNLOAD, other]) == {DOWNLOAD}
+    assert queue.steer(Verb.RETRY, [DOWNLOAD, other]) == {DOWNLOAD}
     assert database.raw is not None
     assert database.raw["queue"][0]["id"] != "a"
     assert database.raw["queue"][1]["id"] == "b"
@@ -164,7 +164,7 @@ def test_many_are_steered_with_one_write() -> None:
     queue = queue_of(database)
     keys = [state.key for state in queue.transfers()]
     assert len(keys) == 50
-    assert queue.steer(Command.CANCEL, keys) == set(keys)
+    assert queue.steer(Verb.CANCEL, keys) == set(keys)
     assert database.writes == 1
     assert queue.transfers() == []
 

@@ -10,11 +10,10 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
-from dmedia_transfer.cli.queue import Command
 from dmedia_transfer.cli.screen import MOST_ROWS, WatchApp
 from dmedia_transfer.cli.watching import Neighbour, View
 from dmedia_transfer.client.state import TransferState
-from dmedia_transfer.model import Direction, Progress, TransferKey
+from dmedia_transfer.model import Direction, Progress, TransferKey, Verb
 from dmedia_transfer.states import Reason, Status
 from tests.factories import file_spec
 
@@ -32,7 +31,7 @@ class Scribe:
     def look_at(self, machine: str) -> None:
         self.looked_at.append(machine)
 
-    def steer(self, machine: str, command: Command, keys: Sequence[TransferKey], *, priority: int = 0) -> None:
+    def steer(self, machine: str, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> None:
         self.said.append((machine, command, list(keys), priority))
 
     def hold(self, machine: str, held: bool) -> None:
@@ -132,16 +131,16 @@ def test_keys_say_what_they_say() -> None:
         app.show(view(one))
         await pilot.press("space", "r", "plus", "minus", "n", "h")
         assert scribe.said == [
-            ("", Command.PAUSE, [one.key], 0),
-            ("", Command.RETRY, [one.key], 0),
-            ("", Command.PRIORITIZE, [one.key], 10),
-            ("", Command.PRIORITIZE, [one.key], -10),
-            ("", Command.PRIORITIZE, [one.key], 100),
+            ("", Verb.PAUSE, [one.key], 0),
+            ("", Verb.RETRY, [one.key], 0),
+            ("", Verb.PRIORITIZE, [one.key], 10),
+            ("", Verb.PRIORITIZE, [one.key], -10),
+            ("", Verb.PRIORITIZE, [one.key], 100),
             ("", "hold", True),
         ]
         app.show(view(replace(one, status=Status.PAUSED), held=True))
         await pilot.press("space", "h")
-        assert scribe.said[6:] == [("", Command.RESUME, [one.key], 0), ("", "hold", False)]
+        assert scribe.said[6:] == [("", Verb.RESUME, [one.key], 0), ("", "hold", False)]
 
     on_screen(test)
 
@@ -153,7 +152,7 @@ def test_a_cancel_is_asked_about_first() -> None:
         await pilot.press("c", "n", "c", "escape")
         assert scribe.said == []
         await pilot.press("c", "y")
-        assert scribe.said == [("", Command.CANCEL, [one.key], 0)]
+        assert scribe.said == [("", Verb.CANCEL, [one.key], 0)]
 
     on_screen(test)
 
@@ -174,7 +173,7 @@ def test_another_machine_is_chosen_from_a_list() -> None:
         app.show(view(state(), machine=PHONE.machine_id, note="phone was last heard of 3 s ago"))
         await pilot.press("space")
         assert "last heard of" in text(app, "#head")
-        assert scribe.said[0][:2] == (PHONE.machine_id, Command.PAUSE)
+        assert scribe.said[0][:2] == (PHONE.machine_id, Verb.PAUSE)
 
     on_screen(test)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dmedia_transfer.errors import InvalidRequest
 from dmedia_transfer.limiter import Timetable
 from dmedia_transfer.manager import Settings
 from dmedia_transfer.model import Entry, FileSpec, Outcome, TransferKey
@@ -192,3 +193,16 @@ def test_the_server_for_peers_shares_the_limit_with_the_workers() -> None:
 def test_the_timetable_stops_the_server_for_peers_as_well() -> None:
     world = World(settings=Settings(timetable=Timetable.parse("00:00 stop")))
     assert Guest(world).limits == (None, None, True)
+
+
+def test_the_timetable_can_be_changed_while_it_runs() -> None:
+    world = World()
+    (key,) = start(world, 1)
+    world.manager.set_limits(timetable="11:00 stop")
+    assert world.status(key) == "suspended (schedule)"
+    assert world.manager.summary().timetable == "11:00 stop"
+    with pytest.raises(InvalidRequest, match="25:00"):
+        world.manager.set_limits(timetable="25:00 stop")
+    world.manager.set_limits(timetable="")
+    world.end(key, Outcome.STOPPED)
+    assert world.status(key) == "ongoing"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dmedia_transfer.errors import AccessDenied, DiskFull, InvalidDocument, InvalidRequest, Unknown
@@ -615,7 +617,7 @@ def test_a_command_for_a_transfer_that_is_not_there_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("limits", [{"max_transfers": 0}, {"connections": 1000}, {"download_bps": -1.0}])
-def test_limits_out_of_range_are_refused_by_name(limits: dict[str, int]) -> None:
+def test_limits_out_of_range_are_refused_by_name(limits: dict[str, Any]) -> None:
     world = World()
     with pytest.raises(InvalidRequest, match=next(iter(limits))):
         world.manager.set_limits(**limits)

@@ -1,0 +1,27 @@
+"""The table of all routes, and the sections of its description."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from dmedia_transfer.web import events, meta, openapi, places, queue, transfers
+from dmedia_transfer.web.routes import Table
+
+TAGS: Final = {
+    transfers.TAG: "Downloads and uploads: asked for, looked at, steered.",
+    queue.TAG: "A machine as a whole: its queue, limits, problems and history.",
+    places.TAG: "The machines of the library, the stores, and the files in them.",
+    events.TAG: "What happens, as it happens.",
+    meta.TAG: "This description, and links to the page.",
+}
+
+TABLE: Final = Table(
+    (*transfers.ROUTES, *queue.ROUTES, *places.ROUTES, *events.ROUTES, *meta.ROUTES),
+)
+
+
+@cache
+def description() -> dict[str, Any]:
+    """The OpenAPI document."""
+    return openapi.describe(TABLE.routes, TAGS)
