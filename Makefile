@@ -11,7 +11,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # python3-dbus and python3-gi come from Debian: dbus-python and PyGObject need compilers and headers from PyPI.
 # python3-cairo is not used: the metadata of python3-gi names it, and pip would build it.
 APT_DEMO := python3-venv python3-dbus python3-gi python3-cairo dbus
-APT_TEST := $(APT_DEMO) systemd gnome-keyring
+# iproute2 makes networks on which machines are tested as separate hosts, if the tests run as root.
+APT_TEST := $(APT_DEMO) systemd gnome-keyring iproute2
 # Any Node from 18 on will do for PouchDB, which the built-in server is tested against.
 APT_TEST += $(shell command -v node >/dev/null && command -v npm >/dev/null || echo nodejs npm)
 

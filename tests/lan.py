@@ -33,7 +33,7 @@ def may_make_namespaces() -> bool:
     if os.environ.get("DMEDIA_TEST_NO_NAMESPACES") or os.geteuid() != 0 or shutil.which("ip") is None:
         return False
     name = f"dmedia-probe-{os.getpid()}"
-    commands = ("link add a type bridge", "link add b type veth peer name c")
+    commands = ("link add name lan0 type bridge", "link add name left0 type veth peer name right0")
     try:
         _ip("netns", "add", name)
         for command in commands:
@@ -58,6 +58,10 @@ class Place:
         """What a command begins with that is to run there."""
         return ("ip", "netns", "exec", self.namespace) if self.namespace else ()
 
+    def listener(self) -> socket.socket:
+        """A socket on this machine's own loopback for something that is really with the test."""
+        return self.do(lambda: socket.create_server(("127.0.0.1", 0)))
+
     def do(self, function: Callable[[], _Result]) -> _Result:
         """Call a function whose sockets are there."""
         return _within(self.namespace, function) if self.namespace else function()
@@ -74,10 +78,8 @@ class Lan:
         self._next_host = 10
         if self.is_real:
             _ip("netns", "add", self._hub)
-            _ip("-n", self._hub, "link", "add", "lan", "type", "bridge")
-            _ip("-n", self._hub, "addr", "add", f"{_PREFIX}.1/24", "dev", "lan")
-            for link in ("lo", "lan"):
-                _ip("-n", self._hub, "link", "set", link, "up")
+            _ip("-n", self._hub, "link", "add", "name", "lan", "type", "bridge")
+            _ip("-n", self._hub, "link", "set", "lan", "up")
 
     def join(self) -> Place:
         """A new machine comes onto the network."""
@@ -90,7 +92,7 @@ class Lan:
         place = Place(namespace, self._new_address())
         self._places.append(place)
         _ip("netns", "add", namespace)
-        _ip("-n", self._hub, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        _ip("-n", self._hub, "link", "add", "name", link, "type", "veth", "peer", "name", "eth0", "netns", namespace)
         _ip("-n", self._hub, "link", "set", link, "master", "lan", "up")
         _ip("-n", namespace, "addr", "add", f"{place.address}/24", "dev", "eth0")
         for own in ("lo", "eth0"):
@@ -99,16 +101,11 @@ class Lan:
 
     def readdress(self, place: Place) -> None:
         """A machine gets another address, and loses the one that it had; its connections die without a word."""
-        assert self.is_real
         before, place.address = place.address, self._new_address()
-        _ip("-n", place.namespace, "addr", "add", f"{place.address}/24", "dev", "eth0")
-        _ip("-n", place.namespace, "addr", "del", f"{before}/24", "dev", "eth0")
-
-    def listener(self) -> socket.socket:
-        """A listening socket that all machines can reach, with its other end in the test's own namespace."""
         if not self.is_real:
-            return socket.create_server(("127.0.0.1", 0))
-        return _within(self._hub, lambda: socket.create_server((f"{_PREFIX}.1", 0)))
+            return
+        _ip("-n", place.namespace, "addr", "del", f"{before}/24", "dev", "eth0")  # would take a second one with it
+        _ip("-n", place.namespace, "addr", "add", f"{place.address}/24", "dev", "eth0")
 
     def close(self) -> None:
         """Leave nothing of it."""

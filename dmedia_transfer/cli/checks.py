@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dmedia_transfer import config as configuration
 from dmedia_transfer import documents
-from dmedia_transfer.cli import checks_service, names, places, words
+from dmedia_transfer.cli import checks_peers, checks_service, names, places, words
 from dmedia_transfer.cli.findings import Check, Finding, Verdict
 from dmedia_transfer.errors import AccessDenied, InvalidDocument, TransferError
 from dmedia_transfer.journal.journal import FILE_NAME as JOURNAL_FILE
@@ -205,6 +205,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "journal": _journal,
     "FileStores": _filestores,
     "database": _database,
+    checks_peers.PART: checks_peers.peers,
     "D-Bus": checks_service.bus,
     "systemd": checks_service.systemd,
 }

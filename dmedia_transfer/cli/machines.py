@@ -10,7 +10,7 @@ import click
 from dmedia_transfer.cli import words
 from dmedia_transfer.cli.options import HELP_NAMES, Group, json_option, with_device
 from dmedia_transfer.cli.output import Output, note
-from dmedia_transfer.errors import Conflict, InvalidRequest, Unknown
+from dmedia_transfer.errors import Conflict, InvalidRequest, TransferError, Unknown
 
 if TYPE_CHECKING:
     from dmedia_transfer.cli.device import Device
@@ -37,6 +37,7 @@ def machines_command(ctx: click.Context, *, as_json: bool) -> int:
     Examples:
       dmedia-transfer machines
       dmedia-transfer machines forget old-phone
+      dmedia-transfer machines new-key
     """
     if ctx.invoked_subcommand is not None:
         if as_json:
@@ -57,7 +58,7 @@ def _list(device: Device, as_json: bool) -> int:
     output = Output(as_json=as_json)
     output.value([_as_json(device, raw, told[raw["_id"]]) for raw in machines])
     output.table(
-        ["ID", "name", "does", ">queued", "last heard of"],
+        ["ID", "name", "does", ">queued", "last heard of", "reached at"],
         [_row(device, raw, told[raw["_id"]]) for raw in machines],
         empty="There is no machine yet; the daemon makes its document when it is first started.",
     )
@@ -84,6 +85,32 @@ def _forget(device: Device, *, machine: str, as_json: bool) -> int:
     name = words.printable(str(raw.get("hostname") or raw["_id"]))
     output.line(f"{name} is forgotten" if changed else f"{name} was forgotten already")
     note("take its access to the database away as well: who can write there can add a machine")
+    return 0
+
+
+@machines_command.command(
+    "new-key", short_help="Replace this machine's key for peers.", context_settings={"help_option_names": HELP_NAMES}
+)
+@click.option("--at-once", is_flag=True, help="Throw the old key away now: somebody else may have it.")
+@json_option()
+@with_device
+def _new_key(device: Device, *, at_once: bool, as_json: bool) -> int:
+    """Replace the key by which the other machines know this one. That is done by itself before it expires.
+
+    The new certificate is published at once and used in 30 days, when all have learned of it. With --at-once it is used
+    now, and each of the others refuses this machine until it has synced.
+    """
+    from dmedia_transfer.peers import identity
+
+    if not device.config.peer.enabled:
+        raise InvalidRequest("this machine speaks to no others: `enabled` in `[peer]` of its configuration is false")
+    change = identity.renew if at_once else identity.rotate
+    kept = change(device.config.state_dir, device.machine_id)
+    output = Output(as_json=as_json)
+    output.value({"certificates": [each.fingerprint for each in kept.published], "used": kept.certificate.fingerprint})
+    newest = kept.published[-1]
+    output.line(f"the new certificate is {newest.fingerprint:.16}, {'used now' if at_once else 'used in 30 days'}")
+    note("the daemon publishes it as soon as it runs")
     return 0
 
 
@@ -123,7 +150,18 @@ def _row(device: Device, raw: Mapping[str, Any], status: StatusDocument | None) 
         "does": _does(status),
         "queued": str(len(queue)) if isinstance(queue, list) else "?",
         "last heard of": words.moment(status.time) if status else "never",
+        "reached at": _reached_at(device, raw)[0],
     }
+
+
+def _reached_at(device: Device, raw: Mapping[str, Any]) -> tuple[str, str]:
+    """The address at which a machine is tried first, and why there is none."""
+    if device.reach is None or raw["_id"] == device.machine_id:
+        return "", ""
+    try:
+        return str(device.reach.settings(raw["_id"])["addresses"][0]), ""
+    except TransferError as error:
+        return "", str(error)
 
 
 def _as_json(device: Device, raw: Mapping[str, Any], status: StatusDocument | None) -> dict[str, Any]:
@@ -136,4 +174,6 @@ def _as_json(device: Device, raw: Mapping[str, Any], status: StatusDocument | No
         "queued": len(queue) if isinstance(queue, list) else None,
         "queue_paused": bool(raw.get("queue_paused")),
         "status": status.model_dump(mode="json") if status else None,
+        "reached_at": _reached_at(device, raw)[0] or None,
+        "not_reached": _reached_at(device, raw)[1] or None,
     }

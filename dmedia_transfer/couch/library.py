@@ -46,6 +46,7 @@ WRITE_PAUSE_MAX_S: Final = 5.0
 BUSY_SHARE: Final = 0.2  # of the time that goes into writing, at most
 HELD_BACK_S: Final = 60.0  # until what the database did not take is offered again
 NOTE_S: Final = 0.2  # revisions that come into force are taken note of together
+UNITE_S: Final = 15.0  # after which replication has mostly brought what others wrote of a file at the same time
 KEEP_S: Final = 60.0  # at most so often the queue is kept for a start without database
 FILES_PER_READ: Final = 500
 
@@ -129,6 +130,7 @@ class CouchLibrary:
             "note": _Task(self._own.take_note),
             "files": _Task(self._do_files),
             "flush": _Task(self._do_flush),
+            "unite": _Task(self._do_unite),
             "machines": _Task(self._do_machines),
             "inquire": _Task(self._do_inquire),
             "publish": _Task(self._published.write),
@@ -136,6 +138,7 @@ class CouchLibrary:
         }
         self._watch = watch
         # The rest belongs to the thread.
+        self._recorded: dict[RecordStored, float] = {}  # written a short time ago, and when
         self._problem: str | None = None  # as reported
         self._next_write = 0.0  # monotonic seconds: not before this
 
@@ -364,6 +367,9 @@ class CouchLibrary:
         records = [each.edit for each in pending if isinstance(each.edit, RecordStored)]
         for file_id, problem in (self._database.add_files(news) | self._database.record_stored(records)).items():
             log.error("file %s: where it is stored cannot be written, dropped: %s", file_id, problem)
+        if records:
+            self._recorded |= dict.fromkeys(records, time.monotonic())
+            self._ask("unite", in_s=UNITE_S)
         machine, held_back = self._write_queue(merge.queue_edits(each.edit for each in pending))
         seqs = [each.seq for each in pending if each.edit not in held_back]
         self._outbox.taken(seqs)
@@ -374,6 +380,19 @@ class CouchLibrary:
         if held_back:
             self._ask("flush", in_s=HELD_BACK_S)
         self._deliver(self._on_taken, seqs, machine)
+
+    def _do_unite(self) -> None:
+        """Look at what was recorded once more: machines that get a file at the same time write conflicting revisions.
+
+        Writing a record again changes nothing, but that it ends a conflict. Of two machines that both do, each writes
+        the same.
+        """
+        due = [each for each, written in self._recorded.items() if time.monotonic() - written >= UNITE_S]
+        self._database.record_stored(due)
+        for each in due:
+            del self._recorded[each]
+        if self._recorded:
+            self._ask("unite", in_s=UNITE_S)
 
     def _write_queue(self, edits: Sequence[QueueEdit]) -> tuple[Raw | None, frozenset[QueueEdit]]:
         """Edit the machine's document; returns it, and the edits that could not be written."""

@@ -72,6 +72,12 @@ def discard(key: TransferKey, known: KnownFile | None, stores: Stores) -> Discar
     return Discard(key, known.file if known else None, store) if store else None
 
 
+def has_moved(store: StoreSpec, now: StoreSpec) -> bool:
+    """Whether another machine that a job speaks to is at none of its addresses any more."""
+    before, after = (set(each.settings.get("addresses", ())) for each in (store, now))
+    return bool(before and after) and not before & after
+
+
 def keeping_current(job: Discard) -> Discard:
     """The same, for what earlier uploads of a transfer have left that is still wanted."""
     return replace(job, keep_current=True)

@@ -262,14 +262,17 @@ class Starting:
             self.wake(item)
 
     def let_go_of_refused(self) -> None:
-        """Stop the jobs with a store that may not be used any more; without it they are planned anew."""
+        """Stop the jobs with a store that may not be used any more, or that has moved; they are planned anew."""
         for live in self._runs:
             running = self._runs.running.get(live.job.key)
             if running is None or running.leaving:
                 continue
             for store in stores_beyond(live.job):
                 try:
-                    self._stores.spec(store.store_id)
+                    if planning.has_moved(store, self._stores.spec(store.store_id)):
+                        log.info("%s: store %s is elsewhere now", live.job.key, store.store_id)
+                        self._runs.stop(live.job.key)
+                        break
                 except TransferError as error:
                     log.warning("%s: lets go of a store: %s", live.job.key, error)
                     self._runs.stop(live.job.key)

@@ -92,6 +92,7 @@ class Discovery:
             zeroconf.close()
 
     def _open(self) -> Zeroconf | None:
+        logging.getLogger("zeroconf").setLevel(logging.ERROR)  # it warns of every interface that leads nowhere
         for version in (IPVersion.All, IPVersion.V4Only):  # a kernel may be without IPv6
             with contextlib.suppress(OSError):
                 zeroconf = Zeroconf(ip_version=version)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from dmedia_transfer import documents
-from dmedia_transfer.couch import pause
+from dmedia_transfer.couch import library, pause
 from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.library import CouchLibrary
 from dmedia_transfer.couch.session import Address
@@ -64,7 +64,7 @@ def start(inbox: Inbox, outbox: FakeOutbox) -> Iterator[Start]:
     libraries: list[CouchLibrary] = []
 
     def starter(address: Address, name: str, *, base: dict[str, Any] | None = None, **options: Any) -> CouchLibrary:
-        library = CouchLibrary(
+        started = CouchLibrary(
             database=Database(address, name),
             outbox=outbox,
             machine_id=MACHINE,
@@ -76,15 +76,15 @@ def start(inbox: Inbox, outbox: FakeOutbox) -> Iterator[Start]:
             on_state=inbox.states.append,
             **options,
         )
-        libraries.append(library)
-        library.load(base)
-        library.start()
-        return library
+        libraries.append(started)
+        started.load(base)
+        started.start()
+        return started
 
     yield starter
-    for library in libraries:
-        library.stop()
-        assert not library._thread.is_alive()
+    for each in libraries:
+        each.stop()
+        assert not each._thread.is_alive()
 
 
 def put_file(couch: Database, seed: int = 0, **facts: Any) -> FileSpec:
@@ -403,3 +403,45 @@ def test_a_fault_of_the_outbox_does_not_end_the_thread(
     start(couch.address, couch.name)
     inbox.wait(lambda: inbox.taken)
     assert any("disk" in str(state) for state in inbox.states)
+
+
+def test_a_conflict_that_comes_after_what_was_recorded_is_ended_soon(
+    couch: Database, outbox: FakeOutbox, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "UNITE_S", 0.5)
+    spec = put_file(couch)
+    parent = (couch.get(spec.file_id) or {})["_rev"]
+    outbox.add([RecordStored(spec.file_id, STORE, 1, time=5.0)])
+    start(couch.address, couch.name)
+    eventually(lambda: STORE in (couch.get(spec.file_id) or {})["stored"])
+
+    other = factories.OTHER_STORE_ID  # another machine got the file at the same time, and replication brings that
+    sibling = {**(couch.get(spec.file_id) or {}), "stored": {other: {"copies": 1, "time": 5.0}}}
+    sibling |= {"_rev": f"2-{'f' * 32}", "_revisions": {"start": 2, "ids": ["f" * 32, parent.partition("-")[2]]}}
+    couch.post("_bulk_docs", {"docs": [sibling], "new_edits": False})
+    eventually(lambda: "_conflicts" not in (couch.get(spec.file_id, conflicts=True) or {}))
+    assert (couch.get(spec.file_id) or {})["stored"].keys() == {STORE, other}
+
+
+def test_what_we_say_of_ourselves_is_written(couch: Database, start: Start) -> None:
+    started = start(couch.address, couch.name)
+    started.say_of_peer({"certificates": ["MIIB"], "addresses": ["192.0.2.7:5987"]})
+    eventually(lambda: ((couch.get(MACHINE) or {}).get("peer") or {}).get("addresses") == ["192.0.2.7:5987"])
+
+
+def test_that_a_machine_was_forgotten_is_found_also_in_a_revision_that_lost(couch: Database, start: Start) -> None:
+    phone = factories.OTHER_STORE_ID  # any ID
+    raw = documents.new_machine(phone, "phone", time=1.0)
+    parent = couch.put(raw)
+    for name, forgotten in (("e", True), ("f", False)):  # the greater name wins
+        ids = [name * 32, parent.partition("-")[2]]
+        leaf = {**raw, "forgotten": forgotten, "_rev": f"2-{name * 32}", "_revisions": {"start": 2, "ids": ids}}
+        couch.post("_bulk_docs", {"docs": [leaf], "new_edits": False})
+    found: list[dict[str, Any]] = []
+    loaded: list[Any] = []
+    started = start(couch.address, couch.name, on_other=found.append, on_machines=loaded.append)
+    started.look_at_machine(phone)
+    eventually(lambda: found and loaded)
+    assert found[0]["_id"] == phone
+    assert found[0]["forgotten"] is True
+    assert phone in {each["_id"] for each in loaded[0]}

@@ -17,6 +17,7 @@ from dmedia_transfer.model import (
     Outcome,
     RecordStored,
     RemoveEntries,
+    StoreSpec,
     TransferKey,
     Upload,
 )
@@ -692,3 +693,24 @@ def test_a_store_that_may_not_be_used_any_more_is_let_go_of_at_once(direction: D
     world.end(key, Outcome.STOPPED)
     assert world.status(key).startswith("suspended")
     assert "was forgotten" in str(world.manager.transfers()[key].failure)
+
+
+def test_a_machine_that_has_moved_is_spoken_to_where_it_is_now() -> None:
+    world = World()
+    file = world.add_file(a_file())
+
+    def at(*addresses: str) -> None:
+        world.stores.remote[STORE_ID] = StoreSpec(STORE_ID, "peer", {"addresses": list(addresses)})
+
+    at("192.0.2.7:1", "192.0.2.8:1")
+    (key,) = world.queue(Entry(file.file_id))
+    at("192.0.2.8:1", "192.0.2.9:1")  # one of them still holds
+    world.manager.stores_changed()
+    assert [said[0] for said in world.pool.said] == ["run"]
+    at("192.0.2.9:1")
+    world.manager.stores_changed()
+    world.end(key, Outcome.STOPPED)
+    assert [said[0] for said in world.pool.said] == ["run", "stop", "run"]
+    (job,) = world.pool.jobs.values()
+    assert isinstance(job, Download)
+    assert job.sources[0].settings == {"addresses": ["192.0.2.9:1"]}
