@@ -414,6 +414,14 @@ class SetShare:
 
 
 @dataclass(frozen=True, slots=True)
+class UseSources:
+    """A download has these sources from now on: new ones join, those that are not named leave."""
+
+    run_id: int
+    sources: tuple[StoreSpec, ...]  # in the order of preference
+
+
+@dataclass(frozen=True, slots=True)
 class Connect:
     """Work on so many leaves or parts at once from now on."""
 
@@ -421,7 +429,7 @@ class Connect:
     connections: int
 
 
-Command = Run | Drain | CarryOn | Stop | Cut | SetShare | Connect
+Command = Run | Drain | CarryOn | Stop | Cut | SetShare | Connect | UseSources
 
 
 # What a worker reports.

@@ -284,6 +284,9 @@ class WorkerPool(Protocol):
     def connect(self, run_id: int, connections: int) -> None:
         """The worker of this run has so many connections from now on."""
 
+    def use_sources(self, run_id: int, sources: Sequence[StoreSpec]) -> None:
+        """The download of this run has these sources from now on, in the order of preference."""
+
     def cut(self) -> None:
         """All workers cut their connections and connect anew."""
 

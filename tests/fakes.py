@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -92,6 +93,12 @@ class FakePool:
 
     def connect(self, run_id: int, connections: int) -> None:
         self._say(f"connect {connections}", run_id)
+
+    def use_sources(self, run_id: int, sources: Sequence[StoreSpec]) -> None:
+        job = self.jobs[run_id]
+        assert isinstance(job, Download)
+        self.jobs[run_id] = replace(job, sources=tuple(sources))
+        self._say("sources", run_id)
 
     def cut(self) -> None:
         self.said.append(("cut", 0))

@@ -178,6 +178,7 @@ class TransferManager:
                 self._board.change(item, progress=progress)
                 self._starting.end_if_here(item)
                 self._starting.recheck(item)
+                self._starting.refresh_sources(item)
                 self._starting.offer(item)
             elif item.transfer.status in (Status.QUEUED, Status.SUSPENDED) and item.transfer.key not in self._runs:
                 # The document may come yet, with the next replication.

@@ -21,6 +21,7 @@ class Item:
     known: KnownFile | None = None  # its file document, once read
     asked: bool = False  # its file document is being read
     meter: RateMeter | None = None  # while a worker has it
+    started_s: float = 0.0  # monotonic seconds, when a worker got it last
     leaves_done: int = 0  # in this run
     sent_bytes: int = 0  # in this run, also what was cut or thrown away
     wake: CancelTimer | None = None  # takes back the timer that ends a backoff

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from dmedia_transfer.errors import AccessDenied, FileMissing, NoSource, TransferError, Unknown, Waiting
 from dmedia_transfer.manager.allowing import Refuses
 from dmedia_transfer.model import Direction, Discard, Download, StoreSpec, Transfer, TransferKey, Upload
 from dmedia_transfer.ports import KnownFile, Stores
 from dmedia_transfer.states import Reason
+
+MOST_SOURCES: Final = 8  # that one download is given; more would only cost connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ def download(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace, r
         key=transfer.key,
         file=file,
         destination=destination,
-        sources=_sources(transfer, known, stores, destination, refuses),
+        sources=sources(transfer, known, stores, destination, refuses),
         connections=pace.connections,
         stall_s=pace.stall_s,
     )
@@ -83,10 +86,15 @@ def keeping_current(job: Discard) -> Discard:
     return replace(job, keep_current=True)
 
 
-def _sources(
+def sources(
     transfer: Transfer, known: KnownFile, stores: Stores, destination: StoreSpec, refuses: Refuses
 ) -> tuple[StoreSpec, ...]:
-    """The stores to read from: the preferred one first, then the cheapest."""
+    """The stores to read from: the preferred one first, then the cheapest; the preferred one at no higher cost.
+
+    Raises:
+        NoSource: There is none that can be used; the message says of each why not.
+        Offline, Metered: There is one, but not with the connection that there is now.
+    """
     having = [store_id for store_id, copies in known.stored.items() if copies > 0]
     if transfer.preferred_store and transfer.preferred_store not in having:
         having.insert(0, transfer.preferred_store)  # the document may not have heard of it yet
@@ -113,8 +121,11 @@ def _sources(
     if not usable:
         why = "; ".join(refused) if refused else "no store is known to have it"
         raise NoSource(f"file {known.file.file_id} has no source: {why}")
+    least = min(store.cost for store in usable)
+    ordered = sorted(usable, key=lambda store: (store.store_id != transfer.preferred_store, store.cost, store.store_id))
     return tuple(
-        sorted(usable, key=lambda store: (store.store_id != transfer.preferred_store, store.cost, store.store_id))
+        replace(store, cost=least) if store.store_id == transfer.preferred_store else store
+        for store in ordered[:MOST_SOURCES]
     )
 
 

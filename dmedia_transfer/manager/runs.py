@@ -6,7 +6,7 @@ ever on one file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dmedia_transfer.model import Discard, Download, Job, StoreSpec, TransferKey
@@ -108,6 +108,13 @@ class Runs:
         for run_id, live in self._live.items():
             if not isinstance(live.job, Discard):
                 self._pool.connect(run_id, connections)
+
+    def use_sources(self, key: TransferKey, sources: Sequence[StoreSpec]) -> None:
+        """The running download of a file has these sources from now on."""
+        live = self._live[self._by_key[key]]
+        assert isinstance(live.job, Download)  # noqa: S101 - callers have looked
+        self._live[live.run_id] = replace(live, job=replace(live.job, sources=tuple(sources)))
+        self._pool.use_sources(live.run_id, sources)
 
     def reprioritize(self, key: TransferKey, priority: int) -> None:
         """A running transfer has another priority from now on."""

@@ -15,6 +15,7 @@ from dmedia_transfer.manager.board import Board
 from dmedia_transfer.manager.endings import Endings
 from dmedia_transfer.manager.item import CancelTimer, Item
 from dmedia_transfer.manager.runs import Runs, primary_store, stores_beyond
+from dmedia_transfer.manager.sourcing import Sourcing
 from dmedia_transfer.manager.wanted import Wanted
 from dmedia_transfer.model import Direction, Download, Failure, SourceUse, TransferKey, Upload
 from dmedia_transfer.ports import Library, Stores
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 
 LOOK_AHEAD: Final = 256  # file documents read before their turn, in bulk; more would only cost memory
 ASK_AGAIN_S: Final = 0.25  # so long a document that is asked for may keep those behind it from being looked at
-WATCH_S: Final = 1.0  # at most so often the feed is told of other files
 RECHECK_S: Final = 5.0  # how often a full disk or a missing store is looked at again
 RECHECKED: Final = frozenset({Reason.DISK_FULL, Reason.STORE_MISSING, Reason.NO_SOURCE})
 GATED: Final = frozenset({Reason.OFFLINE, Reason.METERED})  # looked at again when the connection changes
@@ -82,10 +82,16 @@ class Starting:
         self._recheck_timer: CancelTimer | None = None
         self._ahead = 0  # at least so many of the next ones have their documents read, or on the way
         self._pump_timer: CancelTimer | None = None
-        self._watched: list[str] = []
-        self._watch_timer: CancelTimer | None = None
-        self._watched_s = float("-inf")
         self._allowing = Allowing(settings.over_metered)
+        self._sourcing = Sourcing(
+            board=board,
+            runs=runs,
+            stores=stores,
+            library=library,
+            allowing=self._allowing,
+            call_later=call_later,
+            clock=clock,
+        )
         self._stopped = False
 
     def change(self, settings: Settings) -> None:
@@ -104,7 +110,8 @@ class Starting:
     def stop(self) -> None:
         """Start nothing any more."""
         self._stopped = True
-        for timer in (self._recheck_timer, self._pump_timer, self._watch_timer):
+        self._sourcing.stop()
+        for timer in (self._recheck_timer, self._pump_timer):
             if timer is not None:
                 timer()
 
@@ -154,7 +161,8 @@ class Starting:
             if transfer.reason in GATED:
                 self.recheck(item)
         elif transfer.status is Status.ONGOING and (refusal := self._allowing.refused(transfer, live.job)) is not None:
-            # A download may have other sources left: that is seen when its worker has let go of it.
+            if isinstance(live.job, Download) and self._sourcing.refresh(item):
+                return  # it has other sources
             self._runs.stop(transfer.key)
             self.cannot(item, refusal)
 
@@ -235,7 +243,7 @@ class Starting:
         self._board.event(item, Event.SUSPEND, reason)
         self._scheduler.withdraw(item.transfer.key)
         if reason in RECHECKED:
-            self._watch()
+            self._sourcing.watch()
             self._recheck_later()
 
     def wake(self, item: Item) -> None:
@@ -267,6 +275,9 @@ class Starting:
             running = self._runs.running.get(live.job.key)
             if running is None or running.leaving:
                 continue
+            item = self._board.get(live.job.key)
+            if item is not None and self._sourcing.refresh(item):
+                live = self._runs.of(live.job.key) or live  # a download may have other sources: it keeps those
             for store in stores_beyond(live.job):
                 try:
                     if planning.has_moved(store, self._stores.spec(store.store_id)):
@@ -278,11 +289,16 @@ class Starting:
                     self._runs.stop(live.job.key)
                     break
 
+    def refresh_sources(self, item: Item) -> None:
+        """What is known of its file has changed: a download that runs may have other sources now."""
+        self._sourcing.refresh(item)
+
     def recheck_all(self) -> None:
         """See of all whether what they wait for is there."""
         for item in self._board:
             self.recheck(item)
-        self._watch()
+        self._sourcing.refresh_all()
+        self._sourcing.watch()
         self.pump()
 
     def _ready(self, item: Item, store_id: str) -> None:
@@ -312,6 +328,7 @@ class Starting:
         item.leaves_done = item.sent_bytes = 0
         item.meter = RateMeter(self._clock, bytes_done=item.transfer.progress.bytes_done)
         self._runs.start(job, priority=item.transfer.priority)
+        self._sourcing.started(item)
         self.on_started(item.transfer.key)
 
     def _ask_ahead(self, item: Item) -> None:
@@ -353,20 +370,3 @@ class Starting:
         self.recheck_all()
         if any(item.transfer.reason in RECHECKED for item in self._board):
             self._recheck_later()
-
-    def _watch(self) -> None:
-        """Be told when the document of a file that has no source changes; of thousands that have none, not each."""
-        if self._watch_timer is None and not self._stopped:
-            wait_s = self._watched_s + WATCH_S - self._clock()
-            if wait_s > 0:
-                self._watch_timer = self._call_later(wait_s, self._watch_now)
-            else:
-                self._watch_now()
-
-    def _watch_now(self) -> None:
-        self._watch_timer = None
-        self._watched_s = self._clock()
-        sourceless = {item.transfer.key.file_id for item in self._board if item.transfer.reason is Reason.NO_SOURCE}
-        if sorted(sourceless) != self._watched:
-            self._watched = sorted(sourceless)
-            self._library.watch(self._watched)

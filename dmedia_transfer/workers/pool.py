@@ -44,6 +44,8 @@ from dmedia_transfer.model import (
     Run,
     SetShare,
     Stop,
+    StoreSpec,
+    UseSources,
 )
 from dmedia_transfer.workers import process
 from dmedia_transfer.workers.messages import Leave, Ready, WorkerSettings
@@ -126,6 +128,12 @@ class WorkerPool:
         with self._lock:
             if run_id in self._busy:
                 self._busy[run_id].send(Connect(run_id, connections))
+
+    def use_sources(self, run_id: int, sources: Sequence[StoreSpec]) -> None:
+        """The download of this run has these sources from now on."""
+        with self._lock:
+            if run_id in self._busy:
+                self._busy[run_id].send(UseSources(run_id, tuple(sources)))
 
     def cut(self) -> None:
         """All workers cut their connections and connect anew."""

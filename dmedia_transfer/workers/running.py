@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.crew import Crew
@@ -33,11 +33,29 @@ from dmedia_transfer.model import Upload as UploadJob
 from dmedia_transfer.tally import Tally
 from dmedia_transfer.upload import Upload, abandon
 from dmedia_transfer.workers import longruns
-from dmedia_transfer.workers.stores import LocalSource, OpenStores
+from dmedia_transfer.workers.stores import OpenStores
 
 log = logging.getLogger(__name__)
 
 DISCARD_STALL_S = 20.0  # nobody waits for it
+
+
+class Newest:
+    """The sources that a download has from now on, until somebody has looked. One thread puts, another one takes."""
+
+    def __init__(self) -> None:
+        self._sources: tuple[StoreSpec, ...] | None = None
+
+    def put(self, sources: tuple[StoreSpec, ...]) -> None:
+        """These are the sources; what was put before does not matter any more."""
+        self._sources = sources
+
+    def take(self) -> tuple[StoreSpec, ...] | None:
+        """The sources, if they are new."""
+        if self._sources is None:  # each piece that is taken comes past here
+            return None
+        sources, self._sources = self._sources, None
+        return sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,7 @@ class Running:
     run_id: int
     job: Job | LongRun
     crew: Crew  # obeys commands also before the job's thread has begun
+    news: Newest = field(default_factory=lambda: Newest())  # of the sources of a download
 
 
 class Runner:
@@ -99,16 +118,14 @@ class Runner:
         return Ended(running.run_id, outcome, failure, tally.sent_bytes)
 
     def _download(self, running: Running, job: DownloadJob, tally: Tally, progress: _Progress) -> None:
-        sources = []
-        unusable: TransferError | None = None
-        for spec in job.sources:
-            try:
-                sources.append(self._source(spec, job))
-            except TransferError as error:
-                log.warning("store %s cannot be used: %s", spec.store_id, error)
-                unusable = error
+        sources, unusable = self._sources(job.sources, job)
         if not sources and unusable is not None:
             raise unusable
+
+        def news() -> list[Source] | None:
+            specs = running.news.take()
+            return None if specs is None else self._sources(specs, job)[0]
+
         download = Download(
             job.key,
             job.file,
@@ -119,6 +136,7 @@ class Runner:
             buffers=self._buffers,
             tally=tally,
             pace=self._pace(running),
+            news=news,
         )
         progress.sources = download.sources
         try:
@@ -186,10 +204,19 @@ class Runner:
         finally:
             account.last()
 
-    def _source(self, spec: StoreSpec, job: DownloadJob) -> Source:
-        if spec.local:
-            return Source(spec.store_id, LocalSource(FileStore.of(spec)), spec.cost, local=True)
-        return Source(spec.store_id, self._stores.backend(spec, stall_s=job.stall_s), spec.cost)
+    def _sources(self, specs: Sequence[StoreSpec], job: DownloadJob) -> tuple[list[Source], TransferError | None]:
+        """Those of the stores that can be read from, and why the last of the others cannot."""
+        sources: list[Source] = []
+        unusable: TransferError | None = None
+        for spec in specs:
+            try:
+                store = self._stores.local(spec) if spec.local else self._stores.backend(spec, stall_s=job.stall_s)
+            except TransferError as error:
+                log.warning("store %s cannot be used: %s", spec.store_id, error)
+                unusable = error
+            else:
+                sources.append(Source(spec.store_id, store, spec.cost, local=spec.local))
+        return sources, unusable
 
     def _pace(self, running: Running) -> Callable[[int], None]:
         assert isinstance(running.job, Job)  # noqa: S101 - long jobs have no direction

@@ -14,14 +14,15 @@ from dmedia_transfer.model import FileSpec, StoreSpec
 from dmedia_transfer.multipart import bodies
 from dmedia_transfer.ports import Backend, Meter, ObjectInfo
 
-MAX_OPEN: Final = 8  # backends; a job has rarely more sources
+MAX_OPEN: Final = 16  # backends; a job has 8 sources at most, and they may change while it runs
 
 
 class OpenStores:
-    """Backends by what they were made from; the one used longest ago is closed first. The job's thread only."""
+    """Backends by what they were made from; the one used longest ago is closed first. One thread at a time."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, Backend] = OrderedDict()
+        self._local: dict[str, LocalSource] = {}
 
     def backend(self, spec: StoreSpec, *, stall_s: float) -> Backend:
         """The backend of a store; how many connections it has is decided by who calls it.
@@ -38,6 +39,11 @@ class OpenStores:
             self._open[name] = backends.create(spec, stall_s=stall_s, connections=MOST_CONNECTIONS)
         self._open.move_to_end(name)
         return self._open[name]
+
+    def local(self, spec: StoreSpec) -> LocalSource:
+        """A FileStore of this machine, for reading."""
+        name = json.dumps(dict(spec.settings), sort_keys=True, default=repr)
+        return self._local.setdefault(name, LocalSource(FileStore.of(spec)))
 
     def cut(self) -> None:
         """Cut the connections of all; from any thread."""

@@ -25,7 +25,20 @@ from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.crew import Crew
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.limiter import TokenBucket
-from dmedia_transfer.model import CarryOn, Connect, Cut, Direction, Download, Drain, Logged, Run, SetShare, Stop, Upload
+from dmedia_transfer.model import (
+    CarryOn,
+    Connect,
+    Cut,
+    Direction,
+    Download,
+    Drain,
+    Logged,
+    Run,
+    SetShare,
+    Stop,
+    Upload,
+    UseSources,
+)
 from dmedia_transfer.workers.messages import Leave, Ready, WorkerSettings
 from dmedia_transfer.workers.running import Runner, Running
 from dmedia_transfer.workers.stores import OpenStores
@@ -116,6 +129,10 @@ class Worker:
             case Connect(run_id, connections) if current is not None and current.run_id == run_id:
                 current.crew.connect(connections)
                 self._buffers.resize(current.crew.together)
+            case UseSources(run_id, sources) if current is not None and current.run_id == run_id:
+                current.news.put(sources)
+                current.crew.spread(len(sources))
+                current.crew.poke()
             case Cut():
                 if current is not None:
                     current.crew.cut()

@@ -411,6 +411,18 @@ def test_a_file_is_copied_from_another_filestore_of_this_machine(bench: Bench) -
     assert received(bench.moved_last(1)) == {HOME_ID: file.size, STORE_ID: 0}
 
 
+def test_a_source_joins_a_download_that_runs(bench: Bench) -> None:
+    file = bench.local_file(DATA)
+    bench.remote_file(DATA)
+    other, slow = bench.other_filestore(), bench.store(rate_bps=1000)
+    key = TransferKey(Direction.DOWNLOAD, file.file_id, "")
+    bench.pool.run(1, Download(key, file, other.spec, (slow,), connections=2, stall_s=60.0))
+    bench.pool.use_sources(1, (bench.home.spec, slow))
+    assert bench.ended(1).outcome is Outcome.FINISHED
+    assert received(bench.moved_last(1))[HOME_ID] == file.size
+    assert other.path(file.file_id).read_bytes() == DATA
+
+
 def test_a_local_source_that_is_damaged_is_not_believed(bench: Bench) -> None:
     file = bench.local_file(DATA)
     path = bench.home.path(file.file_id)

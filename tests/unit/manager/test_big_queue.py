@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dmedia_transfer import documents
-from dmedia_transfer.manager.starting import ASK_AGAIN_S, LOOK_AHEAD, WATCH_S
+from dmedia_transfer.manager.sourcing import WATCH_S
+from dmedia_transfer.manager.starting import ASK_AGAIN_S, LOOK_AHEAD
 from dmedia_transfer.model import Direction, Entry, FileSpec, TransferKey
 from tests.fakes import World
 

@@ -108,7 +108,6 @@ def test_while_the_internet_is_away_a_download_goes_on_with_what_is_near() -> No
     (key,) = world.queue(Entry(a_file(world, STORE_ID, OTHER_STORE_ID).file_id))
     assert sources(world, key) == [OTHER_STORE_ID, STORE_ID]
     world.manager.surroundings_changed(LAN_ONLY)
-    world.end(key, Outcome.STOPPED)
     assert world.status(key) == "ongoing"
     assert sources(world, key) == [OTHER_STORE_ID]
     world.manager.surroundings_changed(ONLINE)
