@@ -29,6 +29,7 @@ from dmedia_transfer.web.edges import Edges
 from dmedia_transfer.web.server import WebServer
 from tests.control import FakeControl
 from tests.factories import MACHINE_ID, STORE_ID
+from tests.fakejobs import FakeJobs
 
 TIMEOUT_S = 20.0
 SECRET = "s" * 43
@@ -124,6 +125,7 @@ class WebHost:
         self.folder = folder
         self.main = MainThread()
         self.control = FakeControl()
+        self.jobs = FakeJobs(self.control)
         self.documents = MemoryDocuments()
         self.documents.put(documents.new_machine(MACHINE_ID, "desk", time=1.0))
         self.bindings = Bindings(folder / "stores.json")
@@ -146,7 +148,7 @@ class WebHost:
             machine_id=MACHINE_ID,
             hostname="desk",
             control=self.control,
-            jobs=None,
+            jobs=self.jobs,
             documents=self.documents,
             machine_queue=lambda machine_id: OtherMachineQueue(self.documents, machine_id),
             machine_status=read_status,
@@ -309,3 +311,4 @@ def web(module_web: WebHost) -> Iterator[WebHost]:
     yield module_web
     module_web.documents.fail_with = None
     module_web.main.call(module_web.control.reset)
+    module_web.main.call(module_web.jobs.reset)

@@ -193,7 +193,7 @@ class Daemon:
             machine_id=self._machine_id,
             address=address,
             control=self._manager,
-            jobs=None,
+            jobs=self._jobs,
             stores=self._stores,
             filestores=self._filestores,
             journal=self._journal,

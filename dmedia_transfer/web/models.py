@@ -512,17 +512,34 @@ class NewLimits(Model):
     )
 
 
-class NewJob(Model):
-    """A job to start."""
+class NewImport(Model):
+    """Copy files, and folders with all that is in them, into FileStores of this machine."""
 
-    kind: JobKind
+    kind: Literal["import"]
     paths: list[Annotated[str, Field(min_length=1, max_length=4096)]] = Field(
-        default=[], max_length=1000, description="of an import: files and folders of this machine, absolute"
+        min_length=1, max_length=100, description="files and folders of this machine, absolute"
     )
-    store_id: StoreIdOrNone = Field(
-        "", description="the store to verify; the FileStore to import into, or empty: the one with the most room"
-    )
-    requested_by: Text = ""
+    store_id: StoreIdOrNone = Field("", description="the FileStore to copy into; empty: the one with the most room")
+    requested_by: Text = Field("", description="who asks, for people to read")
+
+
+class NewVerify(Model):
+    """Prove every file of a store anew."""
+
+    kind: Literal["verify"]
+    store_id: StoreId
+    requested_by: Text = Field("", description="who asks, for people to read")
+
+
+class NewJob(RootModel[Annotated[NewImport | NewVerify, Field(discriminator="kind")]]):
+    """Start a long job."""
+
+
+class JobQuery(Model):
+    """Which jobs are wanted."""
+
+    status: list[Status] = Field(default=[], description="only those that are so")
+    kind: JobKind | None = Field(None, description="only imports, or only verifications")
 
 
 class JobOut(Model):

@@ -12,7 +12,7 @@ from dmedia_transfer.limiter import Limit, Timetable
 from dmedia_transfer.model import Transfer
 from dmedia_transfer.ports import Summary
 from dmedia_transfer.states import Status
-from dmedia_transfer.web import answers
+from dmedia_transfer.web import answers, jobs
 from dmedia_transfer.web.api import Api
 from dmedia_transfer.web.edges import EndedTransfer
 from dmedia_transfer.web.models import (
@@ -121,6 +121,8 @@ async def list_problems(api: Api, query: OfMachine) -> Troubles:
     ]
     troubled = (one for one in transfers if one.failure is not None and one.status in (Status.FAILED, Status.SUSPENDED))
     items += [_trouble(one) for one in islice(troubled, MOST_TROUBLES)]
+    if machine is None:
+        items += await jobs.troubles(api)
     return Troubles(items=items)
 
 

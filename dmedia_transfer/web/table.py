@@ -5,19 +5,20 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-from dmedia_transfer.web import events, meta, openapi, places, queue, transfers
+from dmedia_transfer.web import events, jobs, meta, openapi, places, queue, transfers
 from dmedia_transfer.web.routes import Table
 
 TAGS: Final = {
     transfers.TAG: "Downloads and uploads: asked for, looked at, steered.",
     queue.TAG: "A machine as a whole: its queue, limits, problems and history.",
+    jobs.TAG: "The long jobs: imports and verifications.",
     places.TAG: "The machines of the library, the stores, and the files in them.",
     events.TAG: "What happens, as it happens.",
     meta.TAG: "This description, and links to the page.",
 }
 
 TABLE: Final = Table(
-    (*transfers.ROUTES, *queue.ROUTES, *places.ROUTES, *events.ROUTES, *meta.ROUTES),
+    (*transfers.ROUTES, *queue.ROUTES, *jobs.ROUTES, *places.ROUTES, *events.ROUTES, *meta.ROUTES),
 )
 
 
