@@ -24,7 +24,7 @@ APP = "dmedia-transfer"
 EMBEDDED = "embedded"
 PER_USER = "per-user"
 PREFIX = "DMEDIA_"
-TABLES = ("sync", "peer", "network", "power", "web")  # their errors name the key within
+TABLES = ("sync", "peer", "network", "power", "web", "desktop")  # their errors name the key within
 # https://docs.couchdb.org/en/stable/api/database/common.html#put--db
 _DATABASE_NAME = r"[a-z][a-z0-9_$()+/-]{0,237}"
 
@@ -165,6 +165,12 @@ class WebSettings(_Table):
         return value
 
 
+class DesktopSettings(_Table):
+    """The table `[desktop]`: what people see on their desktop."""
+
+    notifications: bool = Field(True, description="a notification of each batch, progress in launcher and job list")
+
+
 class Config(BaseSettings):
     """All that can be set. Nothing in it changes while the daemon runs, but a reload reads it anew."""
 
@@ -229,6 +235,9 @@ class Config(BaseSettings):
     web: Annotated[WebSettings, NoDecode] = Field(
         WebSettings(),
         description="the table of the REST API and the page; in the environment DMEDIA_WEB__ENABLED and so on",
+    )
+    desktop: Annotated[DesktopSettings, NoDecode] = Field(
+        DesktopSettings(), description="the table of what people see; DMEDIA_DESKTOP__NOTIFICATIONS"
     )
     log_level: str = Field("INFO", description="how much the log says: DEBUG, INFO, WARNING or ERROR")
 

@@ -41,6 +41,7 @@ from dmedia_transfer.couch.machinememory import MachineMemory
 from dmedia_transfer.couch.replication import Replication, targets_of
 from dmedia_transfer.couch.servers import DocumentServer
 from dmedia_transfer.daemon import longjobs, settings
+from dmedia_transfer.daemon.people import People
 from dmedia_transfer.daemon.reloading import Reloading
 from dmedia_transfer.daemon.surroundings import Around
 from dmedia_transfer.daemon.unpeered import peering_of
@@ -203,6 +204,9 @@ class Daemon:
         self._bus = BusService(self._manager, bus, on_lost=self._bus_lost)
         self._around = Around(self._config, self._manager, cut=self._cut)
         self._cleanup.callback(self._around.close)
+        if self._config.desktop.notifications:
+            people = People(self._manager, bus, path_of=self._stores.path)
+            self._cleanup.callback(people.close)
         # The command line adds and enables stores in this file.
         self._stores_watch = Gio.File.new_for_path(str(self._config.state_dir / STORES_FILE)).monitor_file(
             Gio.FileMonitorFlags.NONE, None

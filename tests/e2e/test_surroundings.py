@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import dbus.bus
 import pytest
 
 from dmedia_transfer import documents
@@ -22,7 +26,7 @@ from tests.e2e.acting import LEAF, MIB, arrived, begin, wait_for, wait_for_bytes
 from tests.e2e.conftest import Scene
 from tests.proxy import FaultyProxy
 from tests.s3 import S3Server
-from tests.system import CONNECTED, DISCONNECTED, LOGIND, NM, SITE, UPOWER, Mocks, mocks_on
+from tests.system import CONNECTED, DISCONNECTED, LOGIND, MOCK, NM, SITE, UPOWER, Mocks, mocks_on
 
 SIZE = 2 * LEAF + 12345
 FAR_HOST = "127.1"  # this machine, in a spelling that does not say so: as good as the Internet
@@ -216,6 +220,37 @@ def test_after_waking_a_dead_connection_is_not_waited_for(laptop: Laptop) -> Non
         eventually(lambda: laptop.proxy.connections > before, within_s=30)
         laptop.proxy.stall(False)
         finish(laptop, client, key, data)
+
+
+def test_a_batch_of_many_files_is_one_notification(laptop: Laptop) -> None:
+    name, path = "org.freedesktop.Notifications", "/org/freedesktop/Notifications"
+    bus = dbus.bus.BusConnection(laptop.device.bus.address)
+    desktop = subprocess.Popen(
+        [sys.executable, "-m", "dbusmock", "--session", "--template", "notification_daemon"],
+        env=dict(laptop.device.bus.env),
+        stdout=subprocess.DEVNULL,
+    )
+
+    def shown() -> list[Any]:
+        calls = bus.call_blocking(name, path, MOCK, "GetMethodCalls", "s", ["Notify"])
+        return [arguments for _, arguments in calls]
+
+    try:
+        eventually(lambda: bus.name_has_owner(name))
+        with laptop.device.client() as client:
+            client.pause_all()
+            keys = [begin(laptop, client, Direction.DOWNLOAD, 1000, seed=180 + number)[0] for number in range(12)]
+            client.resume_all()
+            for key in keys:
+                wait_for(client, key, Status.DONE)
+        eventually(shown)
+        ((_, _, _, title, body, *_),) = shown()
+        assert title.startswith("Files ")
+        assert int(body.split()[0]) >= 12  # what the test before has moved a moment ago is of the same batch
+    finally:
+        desktop.kill()
+        desktop.wait(30)
+        bus.close()
 
 
 def test_services_that_crash_leave_a_daemon_that_takes_all_for_granted(laptop: Laptop) -> None:

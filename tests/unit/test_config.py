@@ -242,6 +242,7 @@ def test_a_laptop_has_settings_of_its_own(toml: Path, monkeypatch: pytest.Monkey
     network, power = config.load().network, config.load().power
     assert (network.follow, network.metered, network.metered_max_bytes) == (True, "ask-no", 10_000_000)
     assert (power.min_battery_percent, power.keep_awake) == (15, True)
+    assert config.load().desktop.notifications
     toml.write_text('[network]\nmetered = "never"\n[power]\nmin_battery_percent = 0\nkeep_awake = false\n')
     monkeypatch.setenv("DMEDIA_NETWORK__FOLLOW", "false")
     network, power = config.load().network, config.load().power
@@ -259,6 +260,7 @@ def test_a_laptop_has_settings_of_its_own(toml: Path, monkeypatch: pytest.Monkey
         ("[power]\nmin_battery_percent = 101", "power.min_battery_percent: should be less"),
         ("[power]\nmin_battery_percent = nan", "power.min_battery_percent: should be a finite number"),
         ("[power]\nkeep_awake = 5", "power.keep_awake: "),
+        ("[desktop]\nnotifications = 7", "desktop.notifications: "),
         ("[power]\nlid = 1", "'power.lid': there is no such setting"),
     ],
 )
