@@ -12,8 +12,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # python3-cairo is not used: the metadata of python3-gi names it, and pip would build it.
 APT_DEMO := python3-venv python3-dbus python3-gi python3-cairo dbus
 # iproute2 makes networks on which machines are tested as separate hosts, if the tests run as root.
-APT_TEST := $(APT_DEMO) systemd gnome-keyring iproute2
-# Any Node from 18 on will do for PouchDB, which the built-in server is tested against.
+APT_TEST := $(APT_DEMO) systemd gnome-keyring iproute2 curl
+APT_BENCH := nginx-light curl
+# Any Node from 18 on will do for PouchDB and tus-js-client, which the servers are tested against.
 APT_TEST += $(shell command -v node >/dev/null && command -v npm >/dev/null || echo nodejs npm)
 
 .PHONY: help demo test lint format unit docs bench soak clean
@@ -40,12 +41,15 @@ define apt_install
 	fi
 endef
 
-.PHONY: apt-demo apt-test
+.PHONY: apt-demo apt-test apt-bench
 apt-demo:
 	$(call apt_install,$(APT_DEMO))
 
 apt-test:
 	$(call apt_install,$(APT_TEST))
+
+apt-bench:
+	$(call apt_install,$(APT_BENCH))
 
 # The virtual environment sits on Debian's own python, because python3-dbus and python3-gi are built for that one.
 $(BIN)/python: | apt-demo
@@ -59,9 +63,9 @@ $(VENV)/.test: setup.py pyproject.toml | $(BIN)/python apt-test
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
-POUCHDB := tests/pouchdb/node_modules/.installed
-$(POUCHDB): tests/pouchdb/package.json tests/pouchdb/package-lock.json | apt-test
-	cd tests/pouchdb && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+JAVASCRIPT := tests/javascript/node_modules/.installed
+$(JAVASCRIPT): tests/javascript/package.json tests/javascript/package-lock.json | apt-test
+	cd tests/javascript && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@
 
 demo: $(VENV)/.demo
@@ -77,7 +81,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: lint $(POUCHDB)
+test: lint $(JAVASCRIPT)
 	$(BIN)/python -m pytest -n 2 --dist loadscope tests
 
 unit: $(VENV)/.test
@@ -87,14 +91,14 @@ docs: $(VENV)/.test
 	$(BIN)/python docs/make_dbus.py
 	$(BIN)/python -m dmedia_transfer.web.markdown > docs/rest.md
 
-soak: $(VENV)/.test $(POUCHDB)
+soak: $(VENV)/.test $(JAVASCRIPT)
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest --timeout 3600 tests
 
-bench: $(VENV)/.test
+bench: $(VENV)/.test | apt-bench
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) tests/pouchdb/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/javascript/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Installing: a virtual environment of its own in PREFIX/lib/dmedia-transfer, the program in PREFIX/bin, and in
 # PREFIX/share what D-Bus, systemd, the shells and readers look for. PREFIX=$HOME/.local needs no root. DESTDIR is for

@@ -32,6 +32,7 @@ BENCHMARKS: Final = (
     Benchmark("s3", full=("--size-mib", "1024", "--rounds", "5"), quick=("--size-mib", "128", "--rounds", "2")),
     Benchmark("bus", full=("--seconds", "10"), quick=("--seconds", "2")),
     Benchmark("queue", full=("--entries", "100,1000,10000"), quick=("--entries", "100")),
+    Benchmark("peer", full=("--size-mib", "1024", "--rounds", "5"), quick=("--quick",)),
 )
 
 

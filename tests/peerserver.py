@@ -40,9 +40,10 @@ class Host:
     def __init__(self, folder: Path, database: tuple[str, str], **settings: Any) -> None:
         self.folder = folder
         self.machine = make_machine(folder / "state")
-        self.store = FileStore.create(folder / "store", factories.STORE_ID)
+        store_id = settings.pop("store_id", factories.STORE_ID)
+        self.store = FileStore.create(folder / "store", store_id)
         self.store.floor_bytes = 0
-        Bindings(folder / "state" / "stores.json").add_filestore(factories.STORE_ID, folder / "store")
+        Bindings(folder / "state" / "stores.json").add_filestore(store_id, folder / "store")
         self.journal = Journal(folder / "state" / "journal.sqlite", owner=True)
         self.trust = Trust(folder / "state" / "peers.json")
         self._database = database

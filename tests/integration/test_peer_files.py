@@ -12,7 +12,7 @@ from dmedia_transfer.model import Direction, TransferKey
 from dmedia_transfer.peers import wire
 from tests import factories
 from tests.peers import Machine
-from tests.peerserver import Client, Host, curl
+from tests.peerserver import Client, Host, connected, curl, eventually
 
 LEAF = leaves.LEAF_BYTES
 DATA = factories.content(LEAF + 1000, seed=1)
@@ -135,6 +135,33 @@ def test_a_file_that_is_removed_while_it_is_sent_is_sent_to_its_end(host: Host, 
         host.store.remove(file.file_id)
         assert begun + response.read() == DATA
     assert client("GET", wire.file_path(file.file_id))[0] == 404
+
+
+def test_requests_that_come_while_a_file_is_sent_are_answered_after_it(host: Host, client: Client) -> None:
+    file = host.publish(DATA)
+    target = wire.file_path(file.file_id)
+    client.http.connect()
+    asked = [f"{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n" for method in ("GET", "HEAD", "GET")]
+    client.http.sock.sendall("".join(asked).encode())
+    with client.http.sock.makefile("rb") as answers:
+        for has_body in (True, False, True):
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += answers.readline()
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert not has_body or answers.read(file.size) == DATA
+
+
+def test_clients_that_leave_in_the_middle_leave_nothing_open(host: Host, client: Client, phone: Machine) -> None:
+    file = host.publish(factories.content(40_000_000, seed=6))
+    client("HEAD", wire.file_path(file.file_id))
+    before = host.open_files
+    for _ in range(5):
+        with connected(phone, host) as other:
+            other.http.request("GET", wire.file_path(file.file_id))
+            other.http.getresponse().read(1000)
+    eventually(lambda: host.open_files <= before)
+    assert client("HEAD", wire.file_path(file.file_id))[0] == 200
 
 
 def test_a_drive_that_is_away_is_no_fault_of_who_asks(host: Host, client: Client) -> None:

@@ -20,7 +20,7 @@ from tests.couch import CouchDb, CouchServer
 from tests.factories import MACHINE_ID
 from tests.waiting import WAIT_S
 
-FOLDER = Path(__file__).parents[1] / "pouchdb"
+FOLDER = Path(__file__).parents[1] / "javascript"
 A, B, C = "a" * 32, "b" * 32, "c" * 32
 
 

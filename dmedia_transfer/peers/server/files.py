@@ -24,14 +24,15 @@ from aiohttp import web
 from dmedia_transfer import leaves
 from dmedia_transfer.errors import FileMissing, TransferError
 from dmedia_transfer.peers import wire
-from dmedia_transfer.peers.server import ranges
+from dmedia_transfer.peers.server import outlet, ranges
 from dmedia_transfer.peers.server.holdings import Holding
+from dmedia_transfer.peers.server.outlet import Outlet
 from dmedia_transfer.peers.server.pace import Pace
 from dmedia_transfer.peers.server.ranges import Slice
 from dmedia_transfer.peers.server.refusals import refusal
 
 HASH_PIECE_BYTES: Final = 1024 * 1024
-SLICE_BYTES: Final = 64 * 1024
+FIRST_BYTES: Final = 64 * 1024  # of an answer, through asyncio
 
 T = TypeVar("T")
 
@@ -98,34 +99,52 @@ class Files:
     async def _send(
         self, request: web.BaseRequest, response: web.StreamResponse, file_id: str, holding: Holding, part: Slice
     ) -> None:
-        """Send the bytes, reading one piece ahead. Once begun, all that can be said of an error is to cut."""
+        """Send the bytes. Once begun, all that can be said of an error is to cut."""
         doing = f"sending file {file_id} to {request.remote}"
         start = part.start
-        ahead = self._read(holding, start, part.end)
         try:
             async with self._pace.sender():
-                while ahead is not None:
-                    piece = await ahead
-                    start += len(piece)
-                    ahead = self._read(holding, start, part.end)
-                    async with self._pace.patience(doing):
-                        for offset in range(0, len(piece), SLICE_BYTES):
-                            await response.write(piece[offset : offset + SLICE_BYTES])
-                    await self._pace.sent(len(piece))
+                while start < part.end:
+                    # The first piece takes the head of the answer with it; most of what follows goes its own way.
+                    start = await self._write(doing, response, holding, start, part.end)
+                    with outlet.opened(request, part.end - start) as way:
+                        if way is not None:
+                            start = await self._push(doing, way, holding, start, part.end)
         except TransferError as error:
             log.warning("%s", error)
             if request.transport is not None:
                 request.transport.abort()
             raise ConnectionResetError(str(error)) from error
-        finally:
-            if ahead is not None:  # the file stays open until its last read has ended
-                await asyncio.shield(asyncio.wait([ahead]))
-                ahead.exception()
 
-    def _read(self, holding: Holding, start: int, end: int) -> asyncio.Future[memoryview] | None:
-        if start >= end:
-            return None
-        return self._call(holding.read, start, min(self._pace.piece_bytes, end - start))
+    async def _write(self, doing: str, response: web.StreamResponse, holding: Holding, start: int, end: int) -> int:
+        """Send a piece through asyncio."""
+        size = min(FIRST_BYTES, self._pace.piece_bytes, end - start)
+        piece = await self._reading(holding.read, start, size)
+        async with self._pace.patience(doing):
+            await response.write(piece)
+        await self._pace.sent(size)
+        return start + size
+
+    async def _push(self, doing: str, way: Outlet, holding: Holding, start: int, end: int) -> int:
+        """Send all the rest past asyncio."""
+        while start < end or way.is_full:
+            way.check()
+            before = start
+            start = await self._reading(way.push, holding.file.read, start, min(end, start + self._pace.burst_bytes))
+            if way.is_full:
+                async with self._pace.patience(doing):
+                    await way.drain()
+            await self._pace.sent(start - before)
+        return start
+
+    async def _reading(self, function: Callable[..., T], *arguments: object) -> T:
+        """As `_call`; does not return before the thread has let go of the file."""
+        work = self._call(function, *arguments)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work])
+            raise
 
     async def _digests(self, request: web.BaseRequest, holding: Holding, part: Slice, size: int) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 CLOSE_S: Final = 1.0  # for the last words of TLS
 DRAIN_BYTES: Final = 64 * 1024
+OUTGOING: Final = "outgoing"  # attribute of a connection's `ssl.SSLObject`: what it has encrypted
 
 
 class Handshake:
@@ -36,6 +37,7 @@ class Handshake:
                 self._alert = outgoing.read()
                 raise
 
+        setattr(wrapped, OUTGOING, outgoing)
         wrapped.do_handshake = do_handshake  # type: ignore[method-assign]
         return wrapped
 

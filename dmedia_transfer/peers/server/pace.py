@@ -14,6 +14,7 @@ from dmedia_transfer.peers.server.refusals import refusal
 PIECES_BYTES: Final = 32 * 1024 * 1024  # of pieces of files on their way out, in memory for all requests together
 PIECE_MAX_BYTES: Final = 1024 * 1024
 PIECE_MIN_BYTES: Final = 64 * 1024
+BURST_BYTES: Final = 4 * 1024 * 1024
 LEAVES_AT_ONCE: Final = 16  # that are being received, 8 MiB each
 BUSY_RETRY_S: Final = 5
 
@@ -46,6 +47,11 @@ class Pace:
         """How much to send at once: the more requests there are, the less, so that memory stays flat."""
         share = PIECES_BYTES // max(1, self._senders)
         return min(max(PIECE_MIN_BYTES, min(PIECE_MAX_BYTES, share)), self.sending.piece_bytes)
+
+    @property
+    def burst_bytes(self) -> int:
+        """How much a thread may send in one go; it keeps little of it in memory."""
+        return BURST_BYTES if self.sending.rate_bps is None else self.piece_bytes
 
     @contextlib.asynccontextmanager
     async def receiver(self) -> AsyncIterator[None]:
