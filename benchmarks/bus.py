@@ -35,6 +35,7 @@ from dmedia_transfer.states import Status
 from tests.bus import PrivateBus, running_bus
 from tests.control import FakeControl
 from tests.factories import file_spec
+from tests.jobcontrol import FakeJobs
 
 MOVES_PER_S: Final = 10  # of each transfer: what a worker reports at most
 CALL_EVERY_S: Final = 0.1
@@ -56,7 +57,7 @@ def serve(transfers: int, *, on_bus: bool) -> None:
         control.add(Transfer(key=key, status=Status.ONGOING))
     if on_bus:
         bus = dbus.SessionBus(mainloop=dbus.mainloop.glib.DBusGMainLoop())
-        BusService(control, bus).publish()
+        BusService(control, bus, jobs=FakeJobs()).publish()
     done = 0
 
     def move() -> bool:

@@ -9,12 +9,13 @@ from typing import Final
 
 from dmedia_transfer import errors, leaves
 from dmedia_transfer.errors import TransferError
-from dmedia_transfer.model import Direction, TransferKey
+from dmedia_transfer.model import Direction, JobKey, TransferKey
 
 BUS_NAME: Final = "org.dmedia.Transfer1"
 ROOT: Final = "/org/dmedia/Transfer1"  # of the manager, and of the ObjectManager that lists the transfers
 MANAGER: Final = "org.dmedia.Transfer1.Manager"
 TRANSFER: Final = "org.dmedia.Transfer1.Transfer"
+JOB: Final = "org.dmedia.Transfer1.Job"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 OBJECT_MANAGER: Final = "org.freedesktop.DBus.ObjectManager"
 INTROSPECTABLE: Final = "org.freedesktop.DBus.Introspectable"
@@ -34,10 +35,13 @@ _SPAWN_ERROR: Final = _DBUS_ERROR + "Spawn."
 
 _DOWNLOADS: Final = f"{ROOT}/downloads/"
 _UPLOADS: Final = f"{ROOT}/uploads/"
+_JOBS: Final = f"{ROOT}/jobs/"
 
 
-def path_of(key: TransferKey) -> str:
-    """The object path of a transfer. IDs are base32, so they are elements of a path as they are."""
+def path_of(key: TransferKey | JobKey) -> str:
+    """The object path of a transfer or a job. IDs are base32, so they are elements of a path as they are."""
+    if isinstance(key, JobKey):
+        return job_path(key.id)
     if key.direction is Direction.DOWNLOAD:
         return _DOWNLOADS + key.file_id
     return f"{_UPLOADS}{key.file_id}/{key.store_id}"
@@ -52,6 +56,17 @@ def key_of(path: str) -> TransferKey | None:
     if path.startswith(_UPLOADS) and leaves.is_file_id(file_id) and leaves.is_random_id(store_id):
         return TransferKey(Direction.UPLOAD, file_id, store_id)
     return None
+
+
+def job_path(job_id: str) -> str:
+    """The object path of a job."""
+    return _JOBS + job_id
+
+
+def job_of(path: str) -> str | None:
+    """The ID of the job that an object path names; None for a path that can be no job's."""
+    job_id = path.removeprefix(_JOBS)
+    return job_id if path.startswith(_JOBS) and leaves.is_random_id(job_id) else None
 
 
 def error_name(error: TransferError) -> str:

@@ -210,6 +210,16 @@ class JobKind(StrEnum):
     VERIFY = "verify"  # prove every file of a store anew
 
 
+class JobKey(NamedTuple):
+    """What a long job is known by."""
+
+    kind: JobKind
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+
 class FileOutcome(StrEnum):
     """What became of one file of a long job."""
 
@@ -265,6 +275,11 @@ class LongJob:
     ended: float = 0.0  # Unix seconds; 0: not yet
 
     @property
+    def key(self) -> JobKey:
+        """What it is known by."""
+        return JobKey(self.kind, self.id)
+
+    @property
     def problem_count(self) -> int:
         """How many files a person should look at."""
         return sum(count for outcome, count in self.outcomes.items() if outcome.is_problem)
@@ -317,16 +332,6 @@ class Discard:
 
 
 Job = Download | Upload | Discard
-
-
-class JobKey(NamedTuple):
-    """What a long job is known by."""
-
-    kind: JobKind
-    id: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.id}"
 
 
 @dataclass(frozen=True, slots=True)

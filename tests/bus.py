@@ -21,6 +21,7 @@ from gi.repository import GLib
 from dmedia_transfer.bus import mainloop
 from dmedia_transfer.bus.service import BusService
 from tests.control import FakeControl
+from tests.jobcontrol import FakeJobs
 from tests.waiting import WAIT_S
 
 _CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -120,6 +121,7 @@ class ServiceThread:
     def __init__(self, bus: PrivateBus) -> None:
         self.bus = bus
         self.control = FakeControl()
+        self.jobs = FakeJobs()
         self._loop = GLib.MainLoop()
         self._thread = threading.Thread(target=self._loop.run, name="service")
         self._connection: Any = None
@@ -160,7 +162,7 @@ class ServiceThread:
     def _publish(self) -> None:
         self._connection = self.bus.connect()
         self._connection.set_exit_on_disconnect(False)
-        self.service = BusService(self.control, self._connection)
+        self.service = BusService(self.control, self._connection, jobs=self.jobs)
         self.service.publish()
 
     def _close(self) -> None:
@@ -208,4 +210,5 @@ def module_bus_service(module_bus: PrivateBus) -> Iterator[ServiceThread]:
 def bus_service(module_bus_service: ServiceThread) -> ServiceThread:
     """Our service with an empty manager."""
     module_bus_service.do(module_bus_service.control.reset)
+    module_bus_service.do(module_bus_service.jobs.reset)
     return module_bus_service

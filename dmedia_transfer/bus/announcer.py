@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 from dmedia_transfer.bus import values
 from dmedia_transfer.bus.contract import interfaces
 from dmedia_transfer.bus.mainloop import CallLater, Cancel
-from dmedia_transfer.busnames import INTROSPECTABLE, MANAGER, OBJECT_MANAGER, PROPERTIES, ROOT, TRANSFER, path_of
-from dmedia_transfer.model import Transfer, TransferKey
+from dmedia_transfer.busnames import MANAGER, OBJECT_MANAGER, PROPERTIES, ROOT, path_of
+from dmedia_transfer.model import JobKey, LongJob, Transfer, TransferKey
 from dmedia_transfer.ports import Summary
 from dmedia_transfer.progress import Clock, Pace
 
@@ -24,8 +24,12 @@ log = logging.getLogger(__name__)
 SUMMARY_INTERVAL_S: Final = 0.1  # between two looks at the manager as a whole: a burst of changes is one signal
 ADDED_AT_ONCE: Final = 100  # new transfers that are told of together
 ADDED_INTERVAL_S: Final = 0.02
-_TRANSFER_INTERFACES: Final = (TRANSFER, PROPERTIES, INTROSPECTABLE)
-_PACED: Final = frozenset({"BytesDone", "Rate", "Eta", "Sources"})  # transfer properties that change all the time
+# Properties that change all the time.
+_PACED: Final = frozenset({"BytesDone", "BytesTotal", "FilesDone", "FilesTotal", "Outcomes", "Rate", "Eta", "Sources"})
+_TOLD_AT_ONCE: Final = frozenset({"BytesTotal"})  # of a transfer, whose size is found out once
+
+Moving = Transfer | LongJob
+Key = TransferKey | JobKey
 
 
 class Emit(Protocol):
@@ -36,17 +40,17 @@ class Emit(Protocol):
 
 
 class Announcer:
-    """A `ports.Listener` that makes signals of what it hears."""
+    """A `ports.Listener` and `ports.JobListener` that makes signals of what it hears."""
 
     def __init__(self, *, emit: Emit, summary: Callable[[], Summary], call_later: CallLater, clock: Clock) -> None:
         self._emit = emit
         self._summary = summary
         self._call_later = call_later
         self._clock = clock
-        self._pace: Pace[TransferKey] = Pace(clock)
-        self._latest: dict[TransferKey, Transfer] = {}  # those that moved and are not gone
-        self._told: dict[TransferKey, tuple[int, int]] = {}  # what each transfer's own Progress said last
-        self._unannounced: dict[TransferKey, Transfer] = {}  # of which nothing was told yet
+        self._pace: Pace[Key] = Pace(clock)
+        self._latest: dict[Key, Moving] = {}  # those that moved and are not gone
+        self._told: dict[Key, tuple[int, int]] = {}  # what each transfer's own Progress said last
+        self._unannounced: dict[Key, Moving] = {}  # of which nothing was told yet
         self._added_now = 0  # told of since `_announce` was set
         self._announce: Cancel | None = None
         self._wake_up: Cancel | None = None
@@ -63,15 +67,49 @@ class Announcer:
         self._wake_up = self._look = self._announce = None
 
     def transfer_added(self, transfer: Transfer) -> None:
-        """There is a new transfer. Of thousands that come at once, the most are told of a moment later.
+        """There is a new transfer."""
+        self._added(transfer)
+
+    def transfer_changed(self, before: Transfer, after: Transfer) -> None:
+        """What changed, at once; of one that has ended, the last progress first."""
+        self._changed(before, after)
+
+    def transfer_moved(self, transfer: Transfer) -> None:
+        """Bytes moved: told when it is due."""
+        self._moved(transfer)
+
+    def transfer_removed(self, transfer: Transfer) -> None:
+        """The transfer is gone; nothing is told of it after this."""
+        self._removed(transfer)
+
+    def job_added(self, job: LongJob) -> None:
+        """There is a new job."""
+        self._added(job)
+
+    def job_changed(self, before: LongJob, after: LongJob) -> None:
+        """As of a transfer."""
+        self._changed(before, after)
+        if _numbers(before) != _numbers(after) and not after.status.ended:
+            self._moved(after)
+
+    def job_moved(self, job: LongJob) -> None:
+        """As of a transfer."""
+        self._moved(job)
+
+    def job_removed(self, job: LongJob) -> None:
+        """The job is forgotten."""
+        self._removed(job)
+
+    def _added(self, moving: Moving) -> None:
+        """Of thousands that come at once, the most are told of a moment later.
 
         The bus takes signals more slowly than a queue is made, and what it has not taken yet would fill our memory and
         keep the main loop busy.
         """
         if self._added_now < ADDED_AT_ONCE:
-            self._tell_added(transfer)
+            self._tell_added(moving)
         else:
-            self._unannounced[transfer.key] = transfer
+            self._unannounced[moving.key] = moving
         self._added_now += 1
         if self._announce is None:
             self._announce = self._call_later(ADDED_INTERVAL_S, self._announce_more)
@@ -85,21 +123,19 @@ class Announcer:
         if self._unannounced:
             self._announce = self._call_later(ADDED_INTERVAL_S, self._announce_more)
 
-    def _announced(self, key: TransferKey) -> None:
+    def _announced(self, key: Key) -> None:
         """Nothing is told of a transfer before it was told that it is there."""
-        transfer = self._unannounced.pop(key, None)
-        if transfer is not None:
-            self._tell_added(transfer)
+        moving = self._unannounced.pop(key, None)
+        if moving is not None:
+            self._tell_added(moving)
 
-    def _tell_added(self, transfer: Transfer) -> None:
-        path = path_of(transfer.key)
-        added = {TRANSFER: values.transfer_properties(transfer), PROPERTIES: {}, INTROSPECTABLE: {}}
-        self._emit(ROOT, OBJECT_MANAGER, "InterfacesAdded", path, added)
-        self._emit(ROOT, MANAGER, "TransferAdded", path)
+    def _tell_added(self, moving: Moving) -> None:
+        path = path_of(moving.key)
+        self._emit(ROOT, OBJECT_MANAGER, "InterfacesAdded", path, values.managed(moving))
+        self._emit(ROOT, MANAGER, f"{_noun(moving)}Added", path)
         self.summary_changed()
 
-    def transfer_changed(self, before: Transfer, after: Transfer) -> None:
-        """What changed, at once; of one that has ended, the last progress first."""
+    def _changed(self, before: Moving, after: Moving) -> None:
         path, key = path_of(after.key), after.key
         self._announced(key)
         ended = after.status.ended and not before.status.ended
@@ -107,36 +143,34 @@ class Announcer:
             self._last_progress(after)
         elif key in self._latest:
             self._latest[key] = after
-        was, now = values.transfer_properties(before), values.transfer_properties(after)
-        changed = {name: value for name, value in now.items() if value != was[name] and name not in _PACED}
+        was, now = values.properties_of(before), values.properties_of(after)
+        changed = {name: value for name, value in now.items() if value != was[name] and _is_told(after, name)}
         if after.status != before.status:  # who reads properties only has the right numbers while nothing moves
             changed |= values.progress_properties(after)
         if changed:
-            self._emit(path, PROPERTIES, "PropertiesChanged", TRANSFER, changed, [])
+            self._emit(path, PROPERTIES, "PropertiesChanged", values.interface_of(after), changed, [])
         if ended:
-            self._emit(path, TRANSFER, "Finished", after.status)
+            self._emit(path, values.interface_of(after), "Finished", after.status)
         if after.status != before.status:
             self.summary_changed()
 
-    def transfer_moved(self, transfer: Transfer) -> None:
-        """Bytes moved: told when it is due."""
-        self._announced(transfer.key)
-        self._latest[transfer.key] = transfer
-        self._pace.moved(transfer.key)
+    def _moved(self, moving: Moving) -> None:
+        self._announced(moving.key)
+        self._latest[moving.key] = moving
+        self._pace.moved(moving.key)
         self._arm()
 
-    def transfer_removed(self, transfer: Transfer) -> None:
-        """The transfer is gone; nothing is told of it after this."""
-        path, key = path_of(transfer.key), transfer.key
+    def _removed(self, moving: Moving) -> None:
+        path, key = path_of(moving.key), moving.key
         self._announced(key)
-        if not transfer.status.ended:
-            self._last_progress(transfer)
+        if not moving.status.ended:
+            self._last_progress(moving)
         if self._pace.unsummed(key):
             self._send_summary(self._pace.summarize())
         self._latest.pop(key, None)
         self._told.pop(key, None)
-        self._emit(ROOT, OBJECT_MANAGER, "InterfacesRemoved", path, list(_TRANSFER_INTERFACES))
-        self._emit(ROOT, MANAGER, "TransferRemoved", path, transfer.status)
+        self._emit(ROOT, OBJECT_MANAGER, "InterfacesRemoved", path, list(values.managed(moving)))
+        self._emit(ROOT, MANAGER, f"{_noun(moving)}Removed", path, moving.status)
         self.summary_changed()
 
     def summary_changed(self) -> None:
@@ -160,27 +194,25 @@ class Announcer:
         properties = interfaces()[MANAGER].properties
         return {name: value for name, value in values.manager_properties(summary).items() if properties[name].tells}
 
-    def _last_progress(self, transfer: Transfer) -> None:
+    def _last_progress(self, moving: Moving) -> None:
         """The last value is always sent, due or not."""
-        progress = (transfer.progress.bytes_done, transfer.progress.bytes_total)
-        key = transfer.key
+        progress, key = _numbers(moving), moving.key
         told = self._told.get(key)
         news = progress != told and (told is not None or progress[0] > 0)
         if news:
-            self._latest[key] = transfer
+            self._latest[key] = moving
             self._pace.moved(key)
-            self._tell_progress(transfer)
+            self._tell_progress(moving)
             self._arm()
         self._pace.ended(key, signals=int(news))
 
-    def _tell_progress(self, transfer: Transfer) -> None:
-        progress = (transfer.progress.bytes_done, transfer.progress.bytes_total)
-        self._told[transfer.key] = progress
-        self._emit(path_of(transfer.key), TRANSFER, "Progress", *progress)
+    def _tell_progress(self, moving: Moving) -> None:
+        progress = self._told[moving.key] = _numbers(moving)
+        self._emit(path_of(moving.key), values.interface_of(moving), "Progress", *progress)
 
-    def _send_summary(self, keys: tuple[TransferKey, ...]) -> None:
+    def _send_summary(self, keys: tuple[Key, ...]) -> None:
         moved = [self._latest[key] for key in keys if key in self._latest]
-        told = [(path_of(each.key), each.progress.bytes_done, each.progress.bytes_total) for each in moved]
+        told = [(path_of(each.key), *_numbers(each)) for each in moved]
         if told:
             self._emit(ROOT, MANAGER, "Progress", told)
 
@@ -201,9 +233,23 @@ class Announcer:
         due = self._pace.due()
         if due.summary:
             self._send_summary(due.summary)
-        if due.turn is not None and (transfer := self._latest.get(due.turn)):
-            self._tell_progress(transfer)
+        if due.turn is not None and (moving := self._latest.get(due.turn)):
+            self._tell_progress(moving)
             if due.turn_in_full:
-                changed = values.progress_properties(transfer)
-                self._emit(path_of(transfer.key), PROPERTIES, "PropertiesChanged", TRANSFER, changed, [])
+                changed = values.progress_properties(moving)
+                interface = values.interface_of(moving)
+                self._emit(path_of(moving.key), PROPERTIES, "PropertiesChanged", interface, changed, [])
         self._arm()
+
+
+def _numbers(moving: Moving) -> tuple[int, int]:
+    return moving.progress.bytes_done, moving.progress.bytes_total
+
+
+def _noun(moving: Moving) -> str:
+    return "Transfer" if isinstance(moving, Transfer) else "Job"
+
+
+def _is_told(moving: Moving, name: str) -> bool:
+    """Whether a change of this property is told at once."""
+    return name not in _PACED or (isinstance(moving, Transfer) and name in _TOLD_AT_ONCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -10,23 +11,27 @@ from dmedia_transfer.bus import values
 from dmedia_transfer.bus.contract import Interface, Method, interfaces, introspection
 from dmedia_transfer.busnames import (
     INTROSPECTABLE,
+    JOB,
     MANAGER,
     OBJECT_MANAGER,
     PROPERTIES,
     ROOT,
     TRANSFER,
+    job_of,
     key_of,
     path_of,
 )
 from dmedia_transfer.errors import InvalidRequest
-from dmedia_transfer.model import Direction, Entry, Transfer
-from dmedia_transfer.ports import Control
+from dmedia_transfer.model import Direction, Entry, LongJob, Transfer
+from dmedia_transfer.ports import Control, JobControl
 
 MAX_FILES: Final = 10_000  # of one QueueDownloads
+MAX_PROBLEMS: Final = 1000  # of one ListProblems
 
 _ANCESTORS: Final = frozenset({"/", "/org", "/org/dmedia"})
 _MANAGER_INTERFACES: Final = (MANAGER, OBJECT_MANAGER, PROPERTIES, INTROSPECTABLE)
 _TRANSFER_INTERFACES: Final = (TRANSFER, PROPERTIES, INTROSPECTABLE)
+_JOB_INTERFACES: Final = (JOB, PROPERTIES, INTROSPECTABLE)
 
 
 class Refused(Exception):
@@ -40,8 +45,9 @@ class Refused(Exception):
 class Calls:
     """Calls on any of our paths."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, jobs: JobControl) -> None:
         self._control = control
+        self._jobs = jobs
         self._of_manager: Mapping[str, Callable[..., tuple[Any, ...]]] = {
             "QueueDownload": self._queue_download,
             "QueueUpload": self._queue_upload,
@@ -50,6 +56,17 @@ class Calls:
             "PauseAll": lambda: (control.pause_all(),),
             "ResumeAll": lambda: (control.resume_all(),),
             "SetLimits": self._set_limits,
+            "Import": self._import,
+            "Verify": lambda store_id: (self._job_path(jobs.verify(values.store_id("store_id", store_id))),),
+            "Heal": lambda file_id: (path_of(jobs.heal(values.file_id("file_id", file_id))),),
+        }
+        self._of_job: Mapping[str, Callable[..., object]] = {
+            "Pause": jobs.pause,
+            "Resume": jobs.resume,
+            "Cancel": jobs.cancel,
+            "Retry": jobs.retry,
+            "Forget": jobs.forget,
+            "ListProblems": self._list_problems,
         }
         self._of_transfer: Mapping[str, Callable[..., bool]] = {
             "Pause": control.pause,
@@ -87,6 +104,8 @@ class Calls:
             return self._of_manager[member](*arguments)
         if interface == TRANSFER:
             return (self._of_transfer[member](self._transfer(path).key, *arguments),)
+        if interface == JOB:
+            return (self._of_job[member](self._job(path).id, *arguments),)
         if interface == INTROSPECTABLE:
             return (introspection((each.name for each in self._interfaces(path)), self._children(path)),)
         if interface == OBJECT_MANAGER:
@@ -133,6 +152,21 @@ class Calls:
             self._control.set_limits(**given)
         return ()
 
+    def _import(self, paths: Sequence[str], sent: Mapping[Any, Any]) -> tuple[str]:
+        options = values.read_options(values.ImportOptions, sent)
+        store_id = values.store_id("option store_id", options.store_id, may_be_empty=True)
+        job_id = self._jobs.import_files(
+            [str(path) for path in paths], store_id=store_id, requested_by=options.requested_by
+        )
+        return (self._job_path(job_id),)
+
+    def _job_path(self, job_id: str) -> str:
+        return path_of(self._jobs.jobs()[job_id].key)
+
+    def _list_problems(self, job_id: str, offset: int, limit: int) -> list[tuple[Any, ...]]:
+        found = self._jobs.problems(job_id, offset=int(offset), limit=min(int(limit), MAX_PROBLEMS))
+        return [values.problem_row(each) for each in found]
+
     def _property_call(self, path: str, member: str, interface_name: str, *arguments: Any) -> tuple[Any, ...]:
         names = {each.name: each for each in self._interfaces(path)}
         if interface_name not in names:
@@ -150,13 +184,19 @@ class Calls:
     def _properties(self, path: str) -> dict[str, Any]:
         if path == ROOT:
             return values.manager_properties(self._control.summary())
+        if job_of(path):
+            return values.job_properties(self._job(path))
         return values.transfer_properties(self._transfer(path))
 
     def _managed_objects(self) -> dict[str, Any]:
-        return {
-            path_of(key): {TRANSFER: values.transfer_properties(each), PROPERTIES: {}, INTROSPECTABLE: {}}
-            for key, each in self._control.transfers().items()
-        }
+        everything: list[Transfer | LongJob] = [*self._control.transfers().values(), *self._jobs.jobs().values()]
+        return {path_of(each.key): values.managed(each) for each in everything}
+
+    def _job(self, path: str) -> LongJob:
+        job = self._jobs.jobs().get(job_of(path) or "")
+        if job is None:
+            raise Refused(busnames.UNKNOWN_OBJECT, f"there is no object {path}")
+        return job
 
     def _transfer(self, path: str) -> Transfer:
         key = key_of(path)
@@ -172,6 +212,9 @@ class Calls:
         elif key_of(path):
             self._transfer(path)
             names = _TRANSFER_INTERFACES
+        elif job_of(path):
+            self._job(path)
+            names = _JOB_INTERFACES
         elif path in _ANCESTORS or self._children(path):
             names = (INTROSPECTABLE,)
         else:
@@ -183,5 +226,8 @@ class Calls:
         if path in _ANCESTORS:
             return [ROOT.removeprefix(path).lstrip("/").partition("/")[0]]
         below = f"{path}/"
-        paths = (path_of(key) for key in self._control.transfers())
+        paths = itertools.chain(
+            (path_of(key) for key in self._control.transfers()),
+            (path_of(job.key) for job in self._jobs.jobs().values()),
+        )
         return sorted({each.removeprefix(below).partition("/")[0] for each in paths if each.startswith(below)})

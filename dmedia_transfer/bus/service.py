@@ -22,7 +22,7 @@ from dmedia_transfer.bus.mainloop import CallLater, call_later
 from dmedia_transfer.bus.values import text
 from dmedia_transfer.busnames import BUS_NAME
 from dmedia_transfer.errors import TransferError
-from dmedia_transfer.ports import Control
+from dmedia_transfer.ports import Control, JobControl
 from dmedia_transfer.progress import Clock
 
 log = logging.getLogger(__name__)
@@ -35,10 +35,11 @@ class NameTaken(TransferError):
 
 
 class BusService:
-    """Offers a `Control` on the bus.
+    """Offers a `Control` and a `JobControl` on the bus.
 
     Args:
         control: The manager.
+        jobs: The long jobs.
         bus: A connection of dbus-python that is joined to the GLib main loop; it stays the caller's to close.
         call_later: Calls a function later on the main loop's thread.
         clock: Monotonic seconds.
@@ -50,13 +51,15 @@ class BusService:
         control: Control,
         bus: Any,
         *,
+        jobs: JobControl,
         call_later: CallLater = call_later,
         clock: Clock = time.monotonic,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
         self._control = control
+        self._jobs = jobs
         self._bus = bus
-        self._calls = Calls(control)
+        self._calls = Calls(control, jobs)
         self._call_later = call_later
         self._clock = clock
         self._on_lost = on_lost
@@ -76,6 +79,7 @@ class BusService:
             emit=self._emit, summary=self._control.summary, call_later=self._call_later, clock=self._clock
         )
         self._control.subscribe(self._announcer)
+        self._jobs.subscribe(self._announcer)
         if self._bus.request_name(BUS_NAME, dbus.bus.NAME_FLAG_DO_NOT_QUEUE) not in (
             dbus.bus.REQUEST_NAME_REPLY_PRIMARY_OWNER,
             dbus.bus.REQUEST_NAME_REPLY_ALREADY_OWNER,
@@ -98,6 +102,7 @@ class BusService:
     def _withdraw(self) -> None:
         if self._announcer is not None:
             self._control.unsubscribe(self._announcer)
+            self._jobs.unsubscribe(self._announcer)
             self._announcer.close()
             self._announcer = None
         self._bus.remove_message_filter(self._filter)

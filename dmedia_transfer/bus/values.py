@@ -11,10 +11,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from dmedia_transfer import __version__, busnames, leaves
 from dmedia_transfer.bus.contract import interfaces
-from dmedia_transfer.busnames import MANAGER, TRANSFER
+from dmedia_transfer.busnames import INTROSPECTABLE, JOB, MANAGER, PROPERTIES, TRANSFER
 from dmedia_transfer.errors import InvalidRequest
 from dmedia_transfer.fields import Priority
-from dmedia_transfer.model import PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_NOW, SourceUse, Transfer
+from dmedia_transfer.model import (
+    PRIORITY_HIGH,
+    PRIORITY_LOW,
+    PRIORITY_NORMAL,
+    PRIORITY_NOW,
+    JobProblem,
+    LongJob,
+    SourceUse,
+    Transfer,
+)
 from dmedia_transfer.ports import Summary
 
 _UINT32_MAX: Final = 2**32 - 1
@@ -41,7 +50,11 @@ def _source(use: SourceUse) -> dbus.Struct:
 _CONVERT: Final[Mapping[str, Callable[[Any], Any]]] = {
     "as": lambda value: dbus.Array([text(each) for each in value], signature="s"),
     "a(sttss)": lambda value: dbus.Array([_source(each) for each in value], signature="(sttss)"),
+    "a{st}": lambda value: dbus.Dictionary(
+        {text(word): dbus.UInt64(count(number)) for word, number in value.items()}, signature="st"
+    ),
     "b": dbus.Boolean,
+    "d": dbus.Double,
     "i": dbus.Int32,
     "s": lambda value: dbus.String(text(value)),
     "t": lambda value: dbus.UInt64(count(value)),
@@ -80,18 +93,61 @@ def transfer_properties(transfer: Transfer) -> dict[str, Any]:
     ) | progress_properties(transfer)
 
 
-def progress_properties(transfer: Transfer) -> dict[str, Any]:
-    """The properties that are about the bytes, and where they come from."""
+def job_properties(job: LongJob) -> dict[str, Any]:
+    """All properties of a job."""
     return _typed(
-        TRANSFER,
+        JOB,
         {
-            "BytesDone": transfer.progress.bytes_done,
-            "BytesTotal": transfer.progress.bytes_total,
-            "Rate": transfer.progress.rate,
-            "Eta": _seconds_left(transfer.progress.eta_s),
-            "Sources": transfer.sources,
+            "Kind": job.kind,
+            "StoreId": job.store_id,
+            "Paths": job.paths,
+            "RequestedBy": job.requested_by,
+            "Time": job.time,
+            "Started": job.started,
+            "Ended": job.ended,
+            "Status": job.status,
+            "Reason": job.reason or "",
+            "Error": str(job.failure or ""),
+            "Listed": job.listed,
+            "Problems": job.problem_count,
         },
-    )
+    ) | progress_properties(job)
+
+
+def interface_of(moving: Transfer | LongJob) -> str:
+    """The interface that is its own."""
+    return TRANSFER if isinstance(moving, Transfer) else JOB
+
+
+def properties_of(moving: Transfer | LongJob) -> dict[str, Any]:
+    """All its properties."""
+    return transfer_properties(moving) if isinstance(moving, Transfer) else job_properties(moving)
+
+
+def managed(moving: Transfer | LongJob) -> dict[str, dict[str, Any]]:
+    """Its interfaces, with their properties, as the ObjectManager tells of them."""
+    return {interface_of(moving): properties_of(moving), PROPERTIES: {}, INTROSPECTABLE: {}}
+
+
+def progress_properties(moving: Transfer | LongJob) -> dict[str, Any]:
+    """The properties that are about the bytes, and where they come from; of a job about the files."""
+    properties: dict[str, Any] = {
+        "BytesDone": moving.progress.bytes_done,
+        "BytesTotal": moving.progress.bytes_total,
+        "Rate": moving.progress.rate,
+        "Eta": _seconds_left(moving.progress.eta_s),
+    }
+    if isinstance(moving, Transfer):
+        return _typed(TRANSFER, properties | {"Sources": moving.sources})
+    files = {"FilesDone": moving.files_done, "FilesTotal": moving.files_total, "Outcomes": moving.outcomes}
+    return _typed(JOB, properties | files)
+
+
+def problem_row(problem: JobProblem) -> tuple[str, str, str, str, str, list[int]]:
+    """A problem of a job as `a(sssssat)` has it."""
+    words = (problem.outcome, problem.message, problem.path, problem.file_id, problem.store_id)
+    outcome, message, path, file_id, store_id = map(text, words)
+    return outcome, message, path, file_id, store_id, list(problem.leaves)
 
 
 def manager_properties(summary: Summary) -> dict[str, Any]:
@@ -142,6 +198,13 @@ class DownloadOptions(UploadOptions):
     """How one download is asked for."""
 
     only: bool = False
+
+
+class ImportOptions(_Options):
+    """How an import is asked for."""
+
+    store_id: str = ""
+    requested_by: Annotated[str, StringConstraints(max_length=256)] = ""
 
 
 class Limits(_Options):

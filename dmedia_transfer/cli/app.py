@@ -28,7 +28,14 @@ DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130  # 130 as shells have it: 
 
 # Where each command is, in the order in which the help lists them.
 _SECTIONS: Final[dict[str, dict[str, str]]] = {
-    "Files": {"import": "files", "path": "files", "drop": "files"},
+    "Files": {
+        "import": "files",
+        "path": "files",
+        "drop": "files",
+        "verify": "jobs",
+        "heal": "jobs",
+        "jobs": "jobs",
+    },
     "Transfers": {
         "download": "asking",
         "upload": "asking",

@@ -28,20 +28,28 @@ _force = click.option("-f", "--force", is_flag=True, help="Also the last copy th
 @command("import", "Copy files and folders into the library.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
 @click.option("-s", "--store", default="", metavar="STORE", help="The FileStore to copy into; else the emptiest.")
+@click.option("-b", "--background", is_flag=True, help="Hand it to the daemon, which survives what may come.")
 @json_option("Print a line of JSON for each file.")
 @with_device
-def import_command(device: Device, *, paths: tuple[Path, ...], store: str, as_json: bool) -> int:
+def import_command(device: Device, *, paths: tuple[Path, ...], store: str, background: bool, as_json: bool) -> int:
     """Copy files, and folders with all that is in them, into the library.
 
     The files stay where they are; where the file system can, the copy shares their blocks and costs nothing. Empty
-    files and links within folders are skipped. One that fails does not stop the others.
+    files and links within folders are skipped. One that fails does not stop the others. With --background, the daemon
+    does it, goes on after a restart, and tells of it in `dmedia-transfer jobs`.
 
     \b
     Examples:
       dmedia-transfer import film.mkv
+      dmedia-transfer import /media/camera --background
       dmedia-transfer import ~/Pictures --store attic
       dmedia-transfer import --json *.mkv | jq -r .file_id
     """
+    if background:
+        from dmedia_transfer.cli.jobs import import_in_background
+
+        return import_in_background(device, paths, store, as_json=as_json)
+
     from dmedia_transfer.filestore import FileStore
     from dmedia_transfer.jobs import importing
     from dmedia_transfer.model import FileOutcome

@@ -21,13 +21,17 @@ from types import MappingProxyType
 from typing import Any, Final, Self
 
 from dmedia_transfer import busnames
-from dmedia_transfer.busnames import MANAGER, OBJECT_MANAGER, PROPERTIES, ROOT, TRANSFER
+from dmedia_transfer.busnames import JOB, MANAGER, OBJECT_MANAGER, PROPERTIES, ROOT, TRANSFER
 from dmedia_transfer.client.connection import Connection, Inbox, variant
+from dmedia_transfer.client.job import Job
 from dmedia_transfer.client.state import (
+    JobState,
     ManagerState,
+    Problem,
     Resolved,
     TransferState,
     apply,
+    job_state,
     manager_state,
     transfer_state,
 )
@@ -35,7 +39,7 @@ from dmedia_transfer.client.transfer import Transfer
 from dmedia_transfer.errors import InvalidRequest
 from dmedia_transfer.model import TransferKey
 
-__all__ = ["Client", "ManagerState", "Resolved", "Transfer", "TransferState"]
+__all__ = ["Client", "Job", "JobState", "ManagerState", "Problem", "Resolved", "Transfer", "TransferState"]
 
 CALL_TIMEOUT_S: Final = 25.0  # as libdbus; a first call includes the start of the daemon
 
@@ -126,6 +130,46 @@ class Client:
         return [
             self.transfer(path) for path in self._connection.call(ROOT, MANAGER, "QueueDownloads", arguments, "(ao)")[0]
         ]
+
+    def import_files(self, paths: Sequence[str], *, store_id: str = "", requested_by: str = "") -> Job:
+        """Have files, and folders with all that is in them, copied into the library.
+
+        Args:
+            paths: Absolute; the daemon reads them.
+            store_id: The FileStore to copy into; empty: for each file the one with the most room.
+            requested_by: Who asks, for people to read.
+
+        Raises:
+            InvalidRequest: Naming the path, and what is wrong with it.
+        """
+        options = {"store_id": variant("s", store_id), "requested_by": variant("s", requested_by)}
+        arguments = variant("(asa{sv})", (list(paths), options))
+        return self.job(self._connection.call(ROOT, MANAGER, "Import", arguments, "(o)")[0])
+
+    def verify(self, store_id: str) -> Job:
+        """Have every file of a store proven anew; the job that is under way for this store, if one is."""
+        return self.job(self._connection.call(ROOT, MANAGER, "Verify", variant("(s)", (store_id,)), "(o)")[0])
+
+    def heal(self, file_id: str) -> Transfer:
+        """Have a corrupt or missing file brought to this machine again, out of what is good of it and other stores."""
+        return self.transfer(self._connection.call(ROOT, MANAGER, "Heal", variant("(s)", (file_id,)), "(o)")[0])
+
+    def job(self, which: str) -> Job:
+        """A handle on a job, by its object path or its ID; whether there is one is not looked at.
+
+        Raises:
+            InvalidRequest: It is neither.
+        """
+        job_id = busnames.job_of(which) or busnames.job_of(busnames.job_path(which))
+        if job_id is None:
+            raise InvalidRequest(f"{which!r} is neither the path of a job nor its ID")
+        return Job(self._connection, job_id)
+
+    def jobs(self) -> list[JobState]:
+        """All jobs, also those that ended."""
+        objects = self._connection.call(ROOT, OBJECT_MANAGER, "GetManagedObjects", None, "(a{oa{sa{sv}}})")[0]
+        jobs = [job_state(path, interfaces[JOB]) for path, interfaces in objects.items() if JOB in interfaces]
+        return sorted(jobs, key=lambda job: job.time)
 
     def resolve(self, file_id: str) -> Resolved:
         """Where a file is; one that is not here is queued as "now"."""

@@ -79,7 +79,7 @@ class Connection:
 
     @contextmanager
     def listening(self, path: str | None) -> Iterator[Inbox]:
-        """Hear the signals of one transfer, or of all."""
+        """Hear the signals of one transfer or job, or of all."""
         inbox = Inbox(self._connection, self._context, self._timeout_ms)
         subscribe, flags = self._connection.signal_subscribe, Gio.DBusSignalFlags.NONE
         with self._own_context():
@@ -88,7 +88,8 @@ class Connection:
                 subscribe(_BUS, _BUS, "NameOwnerChanged", None, BUS_NAME, flags, inbox.put),
             ]
             if path is not None:
-                ids.append(subscribe(BUS_NAME, MANAGER, "TransferRemoved", ROOT, None, flags, inbox.put))
+                for member in ("TransferRemoved", "JobRemoved"):
+                    ids.append(subscribe(BUS_NAME, MANAGER, member, ROOT, None, flags, inbox.put))
         try:
             yield inbox
         finally:
@@ -172,7 +173,7 @@ class Inbox:
             while not self._signals and not self._connection.is_closed():
                 if self._rang:
                     if or_raise:
-                        raise TimeoutError("the transfer has not ended in time; it goes on")
+                        raise TimeoutError("it has not ended in time; it goes on")
                     return []
                 self._context.iteration(True)
         if not self._signals:

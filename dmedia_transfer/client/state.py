@@ -1,4 +1,4 @@
-"""What a transfer and the daemon are at one moment, as D-Bus tells it."""
+"""What a transfer, a job and the daemon are at one moment, as D-Bus tells it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dmedia_transfer import busnames
-from dmedia_transfer.busnames import ROOT, TRANSFER
+from dmedia_transfer.busnames import JOB, ROOT, TRANSFER
 from dmedia_transfer.client.connection import Signal
-from dmedia_transfer.model import Direction, Progress, SourceState, SourceUse, TransferKey
+from dmedia_transfer.model import Direction, JobKind, Progress, SourceState, SourceUse, TransferKey
 from dmedia_transfer.states import Reason, Status
 
 
@@ -39,6 +39,40 @@ class Resolved(NamedTuple):
 
     status: str  # "here", or the status of its download
     path: str  # empty while it is not here
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """What a long job is at one moment."""
+
+    id: str
+    kind: JobKind
+    store_id: str  # the store that is verified, or imported into; empty: the FileStore with the most room
+    paths: tuple[str, ...]  # what is imported
+    status: Status
+    reason: Reason | None  # why it is suspended
+    progress: Progress
+    files_done: int
+    files_total: int
+    listed: bool  # whether the totals are final
+    outcomes: Mapping[str, int]  # how many files came to what
+    problem_count: int  # how many files a person should look at
+    error: str  # the last error, also while it is tried again; else empty
+    requested_by: str
+    time: float  # Unix seconds, when it was asked for
+    started: float  # Unix seconds; 0: not yet
+    ended: float  # Unix seconds; 0: not yet
+
+
+class Problem(NamedTuple):
+    """A file of a job that a person should look at."""
+
+    outcome: str  # skipped, failed, corrupt, missing or found
+    message: str
+    path: str  # of an import
+    file_id: str  # if it is known
+    store_id: str  # if it is about one
+    leaves: tuple[int, ...]  # that are corrupt
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +115,10 @@ def apply(raw: dict[str, dict[str, Any]], signals: Sequence[Signal]) -> set[str]
 
 
 def merge(properties: dict[str, Any], signal: Signal) -> None:
-    """What a transfer's own signal says, put into its properties."""
+    """What a signal of a transfer or a job itself says, put into its properties."""
     if signal.member == "Progress":
         properties.update(BytesDone=signal.arguments[0], BytesTotal=signal.arguments[1])
-    elif signal.member == "PropertiesChanged" and signal.arguments[0] == TRANSFER:
+    elif signal.member == "PropertiesChanged" and signal.arguments[0] in (TRANSFER, JOB):
         properties.update(signal.arguments[1])
 
 
@@ -112,6 +146,34 @@ def transfer_state(said: Mapping[str, Any]) -> TransferState:
 
 def _source(store_id: str, received_bytes: int, rate: int, state: str, reason: str) -> SourceUse:
     return SourceUse(store_id, received_bytes, float(rate), SourceState(state), reason)
+
+
+def job_state(path: str, said: Mapping[str, Any]) -> JobState:
+    """A job's properties as a value."""
+    return JobState(
+        id=busnames.job_of(path) or "",
+        kind=JobKind(said["Kind"]),
+        store_id=said["StoreId"],
+        paths=tuple(said["Paths"]),
+        status=Status(said["Status"]),
+        reason=Reason(said["Reason"]) if said["Reason"] else None,
+        progress=Progress(
+            bytes_done=said["BytesDone"],
+            bytes_total=said["BytesTotal"],
+            rate=float(said["Rate"]),
+            eta_s=None if said["Eta"] == busnames.ETA_UNKNOWN else float(said["Eta"]),
+        ),
+        files_done=said["FilesDone"],
+        files_total=said["FilesTotal"],
+        listed=said["Listed"],
+        outcomes=dict(said["Outcomes"]),
+        problem_count=said["Problems"],
+        error=said["Error"],
+        requested_by=said["RequestedBy"],
+        time=said["Time"],
+        started=said["Started"],
+        ended=said["Ended"],
+    )
 
 
 def manager_state(said: Mapping[str, Any]) -> ManagerState:

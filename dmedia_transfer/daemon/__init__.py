@@ -201,7 +201,7 @@ class Daemon:
             call_soon=mainloop.call_soon,
             on_problem=partial(self._problem, "web"),
         )
-        self._bus = BusService(self._manager, bus, on_lost=self._bus_lost)
+        self._bus = BusService(self._manager, bus, jobs=self._jobs, on_lost=self._bus_lost)
         self._around = Around(self._config, self._manager, cut=self._cut)
         self._cleanup.callback(self._around.close)
         if self._config.desktop.notifications:

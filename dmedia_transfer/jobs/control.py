@@ -27,7 +27,6 @@ from dmedia_transfer.model import (
     Failure,
     FileSpec,
     ImportFiles,
-    JobKey,
     JobKind,
     JobProblem,
     LongJob,
@@ -311,12 +310,12 @@ class LongJobs:
                 item.meter = RateMeter(self._clock, bytes_done=item.job.progress.bytes_done)
                 if not item.job.started:
                     self._change(item, started=round(self._wall(), 3))
-                log.info("%s: goes on" if item.job.listed else "%s: begins", _key(item))
+                log.info("%s: goes on" if item.job.listed else "%s: begins", item.job.key)
                 self._step(item)
 
     def _step(self, item: Item) -> None:
         """Do what is next of a job that is ongoing and that nobody has."""
-        job, key = item.job, _key(item)
+        job, key = item.job, item.job.key
         try:
             if job.kind is JobKind.IMPORT:
                 self._run(item, self._import_files(item) if job.listed else ScanFolders(key, job.paths))
@@ -350,10 +349,10 @@ class LongJobs:
             return None
         homes = self._stores.homes()
         if job.store_id:
-            return ImportFiles(_key(item), job.paths, (self._stores.spec(job.store_id),), ())
+            return ImportFiles(item.job.key, job.paths, (self._stores.spec(job.store_id),), ())
         if not homes:
             raise StoreMissing("this machine has no FileStore, or none is there now")
-        return ImportFiles(_key(item), job.paths, tuple(homes), tuple(homes))
+        return ImportFiles(item.job.key, job.paths, tuple(homes), tuple(homes))
 
     def _list_documents(self, item: Item) -> None:
         """The documents' part of the list: what they say is in the store."""
@@ -395,7 +394,7 @@ class LongJobs:
                     if answer.stored.get(store.store_id, 0) > 0:
                         said.add(answer.file.file_id)
             rest = tuple(file_id for file_id in batch if not isinstance(answers.get(file_id), KnownFile))
-            self._run(item, VerifyFiles(_key(item), store, tuple(files), rest, frozenset(said), self._stall_s))
+            self._run(item, VerifyFiles(item.job.key, store, tuple(files), rest, frozenset(said), self._stall_s))
 
         self._inquire(item, known, lambda answer: self._inquiries.read_files(batch, answer))
 
@@ -419,7 +418,7 @@ class LongJobs:
 
     def _listed(self, item: Item) -> None:
         self._put(item, item.recount(self._records.totals(item.job.id)).evolve(listed=True))
-        log.info("%s: %s files, %s bytes", _key(item), item.job.files_total, item.job.progress.bytes_total)
+        log.info("%s: %s files, %s bytes", item.job.key, item.job.files_total, item.job.progress.bytes_total)
 
     # What workers say.
 
@@ -460,7 +459,7 @@ class LongJobs:
             return
         self._change(item, failure=failure, attempts=item.job.attempts + 1)
         decision = retry.decide(failure, item.job.attempts, chance=self._chance())
-        log.warning("%s: %s", _key(item), failure)
+        log.warning("%s: %s", item.job.key, failure)
         if decision.reason is None:
             self._event(item, Event.FAIL)
             self._close(item)
@@ -488,7 +487,7 @@ class LongJobs:
         if not item.job.ended:
             self._recount(item)
             self._change(item, ended=round(self._wall(), 3))
-            log.info("%s: %s, %s", _key(item), item.job.status, dict(item.job.outcomes))
+            log.info("%s: %s, %s", item.job.key, item.job.status, dict(item.job.outcomes))
         for job_id in self._records.ended(item.job):
             gone = self._items.pop(job_id, None)
             if gone is not None:
@@ -523,10 +522,6 @@ class LongJobs:
     def _tell(self, notice: str, job: LongJob) -> None:
         for listener in self._listeners:
             getattr(listener, notice)(job)
-
-
-def _key(item: Item) -> JobKey:
-    return JobKey(item.job.kind, item.job.id)
 
 
 def _check_path(path: str) -> None:

@@ -21,17 +21,31 @@ from hypothesis import strategies as st
 from dmedia_transfer import busnames
 from dmedia_transfer.bus import mainloop
 from dmedia_transfer.bus.service import BusService, NameTaken
-from dmedia_transfer.busnames import BUS_NAME, MANAGER, OBJECT_MANAGER, PROPERTIES, ROOT, TRANSFER, path_of
+from dmedia_transfer.busnames import BUS_NAME, JOB, MANAGER, OBJECT_MANAGER, PROPERTIES, ROOT, TRANSFER, path_of
 from dmedia_transfer.errors import DiskFull
-from dmedia_transfer.model import Direction, Entry, Progress, Transfer, TransferKey
+from dmedia_transfer.model import (
+    Direction,
+    Entry,
+    FileOutcome,
+    JobKey,
+    JobKind,
+    LongJob,
+    Progress,
+    Transfer,
+    TransferKey,
+)
 from dmedia_transfer.states import Event, Reason, Status
 from tests.bus import ServiceThread
 from tests.control import FakeControl
 from tests.factories import STORE_ID
+from tests.jobcontrol import FakeJobs, corrupt
 
 FILE_ID = "F" * 48
 DOWNLOAD = TransferKey(Direction.DOWNLOAD, FILE_ID, "")
 UPLOAD = TransferKey(Direction.UPLOAD, FILE_ID, STORE_ID)
+VERIFICATION = LongJob(
+    "V" * 24, JobKind.VERIFY, store_id=STORE_ID, outcomes={FileOutcome.VERIFIED: 3}, requested_by="test", time=5.5
+)
 XML = Path(__file__).parents[2] / "data/dbus-1/interfaces/org.dmedia.Transfer1.xml"
 
 
@@ -99,9 +113,12 @@ def variant(signature: str, *values: Any) -> Any:
     return GLib.Variant(signature, values)
 
 
-def add(bus_service: ServiceThread, *keys: TransferKey) -> None:
-    """Put transfers in place."""
+def add(bus_service: ServiceThread, *keys: TransferKey | JobKey) -> None:
+    """Put transfers, and the verification, in place."""
     for key in keys:
+        if isinstance(key, JobKey):
+            bus_service.do(lambda: bus_service.jobs.add(VERIFICATION))
+            continue
         bus_service.do(partial(bus_service.control.add, Transfer(key)))
 
 
@@ -411,12 +428,14 @@ def introspect(caller: Caller, path: str) -> ElementTree.Element:
     return ElementTree.fromstring(caller.call(path, busnames.INTROSPECTABLE, "Introspect")[0])
 
 
-@pytest.mark.parametrize(("name", "key"), [(MANAGER, None), (TRANSFER, DOWNLOAD), (TRANSFER, UPLOAD)])
+@pytest.mark.parametrize(
+    ("name", "key"), [(MANAGER, None), (TRANSFER, DOWNLOAD), (TRANSFER, UPLOAD), (JOB, VERIFICATION.key)]
+)
 def test_introspection_says_what_the_xml_says(
     bus_service: ServiceThread,
     caller: Caller,
     name: str,
-    key: TransferKey | None,
+    key: TransferKey | JobKey | None,
 ) -> None:
     if key:
         add(bus_service, key)
@@ -425,7 +444,7 @@ def test_introspection_says_what_the_xml_says(
     assert [shape(each) for each in told] == [shape(written)]
 
 
-SAMPLES = {"s": FILE_ID, "a{sv}": {}, "as": [FILE_ID], "i": 5, "b": True}
+SAMPLES = {"s": FILE_ID, "a{sv}": {}, "as": [FILE_ID], "i": 5, "b": True, "u": 7}
 
 
 @pytest.mark.parametrize(
@@ -443,10 +462,13 @@ def test_every_method_of_the_xml_answers_with_its_types(
     method: str,
 ) -> None:
     add(bus_service, DOWNLOAD)
-    path = ROOT if interface == MANAGER else path_of(DOWNLOAD)
+    job = bus_service.do(lambda: bus_service.jobs.add(VERIFICATION))
+    bus_service.do(lambda: bus_service.jobs.find(job.id, corrupt(FILE_ID, STORE_ID, 3)))
+    path = {MANAGER: ROOT, TRANSFER: path_of(DOWNLOAD), JOB: path_of(job.key)}[interface]
     (element,) = ElementTree.parse(XML).getroot().findall(f"interface[@name='{interface}']/method[@name='{method}']")
     arguments = [each for each in element.iter("arg") if each.attrib["direction"] == "in"]
-    values = [STORE_ID if each.attrib["name"] == "store_id" else SAMPLES[each.attrib["type"]] for each in arguments]
+    samples = {"store_id": STORE_ID, "paths": ["/film"]}
+    values = [samples.get(each.attrib["name"], SAMPLES[each.attrib["type"]]) for each in arguments]
     takes = "".join(each.attrib["type"] for each in arguments)
     reply = caller.connection.call_sync(
         BUS_NAME, path, interface, method, variant(f"({takes})", *values), None, Gio.DBusCallFlags.NONE, 10_000, None
@@ -455,12 +477,12 @@ def test_every_method_of_the_xml_answers_with_its_types(
     assert reply.get_type_string() == f"({returns})"
 
 
-@pytest.mark.parametrize(("name", "key"), [(MANAGER, None), (TRANSFER, DOWNLOAD)])
+@pytest.mark.parametrize(("name", "key"), [(MANAGER, None), (TRANSFER, DOWNLOAD), (JOB, VERIFICATION.key)])
 def test_every_property_of_the_xml_is_there_with_its_type(
     bus_service: ServiceThread,
     caller: Caller,
     name: str,
-    key: TransferKey | None,
+    key: TransferKey | JobKey | None,
 ) -> None:
     if key:
         add(bus_service, key)
@@ -485,14 +507,14 @@ def test_every_property_of_the_xml_is_there_with_its_type(
 
 
 def test_all_nodes_are_found_from_the_top(bus_service: ServiceThread, caller: Caller) -> None:
-    add(bus_service, DOWNLOAD, UPLOAD)
+    add(bus_service, DOWNLOAD, UPLOAD, VERIFICATION.key)
 
     def below(path: str) -> Iterator[str]:
         yield path
         for node in introspect(caller, path).findall("node"):
             yield from below(path.rstrip("/") + "/" + node.attrib["name"])
 
-    assert {path_of(DOWNLOAD), path_of(UPLOAD), ROOT} <= set(below("/"))
+    assert {path_of(DOWNLOAD), path_of(UPLOAD), path_of(VERIFICATION.key), ROOT} <= set(below("/"))
 
 
 def test_busctl_shows_tree_and_interfaces(bus_service: ServiceThread, caller: Caller) -> None:
@@ -539,12 +561,63 @@ def test_nonsense_is_refused_cleanly_and_changes_nothing(
     path: str,
 ) -> None:
     bus_service.do(bus_service.control.reset)
+    bus_service.do(bus_service.jobs.reset)
     error = caller.error_of(path, *method, GLib.Variant.new_tuple(*arguments))
     if error is not None:
         assert error[0].startswith(("org.freedesktop.DBus.Error.", busnames.ERROR_PREFIX))
         assert not error[0].endswith(".Internal"), error
         assert bus_service.control.entries == []
         assert bus_service.control.limits == []
+        assert not bus_service.jobs.jobs()
+        assert bus_service.jobs.healed == []
+
+
+# Long jobs.
+
+
+def test_a_job_lives_on_the_bus(bus_service: ServiceThread, caller: Caller) -> None:
+    arguments = variant("(asa{sv})", ["/pictures"], {"requested_by": GLib.Variant("s", "camera")})
+    (path,) = caller.call(ROOT, MANAGER, "Import", arguments)
+    (job_id,) = bus_service.jobs.jobs()
+    assert path == f"{ROOT}/jobs/{job_id}"
+    (objects,) = caller.call(ROOT, OBJECT_MANAGER, "GetManagedObjects")
+    assert objects[path][JOB]["Paths"] == ["/pictures"]
+    assert objects[path][JOB]["RequestedBy"] == "camera"
+    assert caller.call(path, JOB, "Pause") == (True,)
+    assert caller.call(path, JOB, "Pause") == (False,)
+    assert caller.call(path, PROPERTIES, "Get", variant("(ss)", JOB, "Status")) == ("paused",)
+    caller.call(path, JOB, "Resume")
+
+    def live() -> None:
+        bus_service.jobs.on(job_id, Event.START)
+        bus_service.jobs.move(job_id, 5, 10, files_done=1)
+        bus_service.jobs.find(job_id, corrupt(FILE_ID, STORE_ID, 3))
+        bus_service.jobs.on(job_id, Event.FINISH)
+        bus_service.jobs.remove(job_id)
+
+    caller.signals.clear()
+    bus_service.do(live)
+    caller.heard(11)
+    told = [(member, arguments) for where, member, arguments in caller.signals if where == path]
+    assert [member for member, _ in told][-3:] == ["Progress", "PropertiesChanged", "Finished"]
+    assert (5, 10) in [arguments for member, arguments in told if member == "Progress"]
+    assert any(arguments[1].get("Problems") == 1 for member, arguments in told if member == "PropertiesChanged")
+    assert (ROOT, "JobRemoved", (path, "done")) in caller.signals
+    assert caller.error_of(path, JOB, "Pause") == (busnames.UNKNOWN_OBJECT, f"there is no object {path}")
+
+
+def test_what_a_job_has_found_is_listed(bus_service: ServiceThread, caller: Caller) -> None:
+    add(bus_service, VERIFICATION.key)
+    problem = corrupt(FILE_ID, STORE_ID, 3, 4)
+    bus_service.do(lambda: bus_service.jobs.find(VERIFICATION.id, problem))
+    rows = caller.call(path_of(VERIFICATION.key), JOB, "ListProblems", variant("(uu)", 0, 10))[0]
+    assert rows == [("corrupt", "it is corrupt", "", FILE_ID, STORE_ID, [3, 4])]
+    assert caller.call(path_of(VERIFICATION.key), JOB, "ListProblems", variant("(uu)", 1, 10)) == ([],)
+
+
+def test_a_file_is_healed_by_one_call(bus_service: ServiceThread, caller: Caller) -> None:
+    assert caller.call(ROOT, MANAGER, "Heal", variant("(s)", FILE_ID)) == (path_of(DOWNLOAD),)
+    assert bus_service.jobs.healed == [FILE_ID]
 
 
 # The name.
@@ -556,7 +629,7 @@ def test_a_second_daemon_is_told_that_one_is_running(bus_service: ServiceThread,
         control = FakeControl()
         try:
             with pytest.raises(NameTaken) as caught:
-                BusService(control, connection).publish()
+                BusService(control, connection, jobs=FakeJobs()).publish()
         finally:
             connection.close()
         return str(caught.value)
