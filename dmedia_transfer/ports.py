@@ -204,6 +204,15 @@ class PartialFile(Protocol):
             DiskFull, StoreMissing: The leaf was not written, and earlier ones may not be on the disk either.
         """
 
+    def copy_leaf(self, index: int, source: int) -> bool:
+        """Have the file system copy a leaf out of an open file (its descriptor); False if it cannot.
+
+        It is to be read back and verified before it is recorded.
+
+        Raises:
+            DiskFull, StoreMissing: As `write_leaf`.
+        """
+
     def read_leaf(self, index: int, into: memoryview) -> bool:
         """Read a leaf back; False, and quickly so, if it was never written."""
 

@@ -54,14 +54,14 @@ class Tally:
         with self._lock:
             return tuple(sorted(self._stores.items()))
 
-    def moved(self, piece: int, count: int, store_id: str = "") -> None:
-        """`count` more bytes of a piece crossed the wire."""
+    def moved(self, piece: int, count: int, store_id: str = "", *, wire: bool = True) -> None:
+        """`count` more bytes of a piece came or went; over the wire, or from a disk to another."""
         with self._lock:
             stores = self._in_flight.setdefault(piece, {})
             before = max(stores.values(), default=0)
             stores[store_id] = stores.get(store_id, 0) + count
             self._in_flight_bytes += max(before, stores[store_id]) - before
-            self._sent += count
+            self._sent += count if wire else 0
             if store_id:
                 self._stores[store_id] += count
         self._tell()

@@ -154,6 +154,9 @@ class DiskPartial:
         self.data[span.start : span.end] = data
         self.disk.writes[index] += 1
 
+    def copy_leaf(self, index: int, source: int) -> bool:
+        return False
+
     def read_leaf(self, index: int, into: memoryview) -> bool:
         span = leaves.leaf_span(self.size, index)
         into[: span.size] = self.data[span.start : span.end]

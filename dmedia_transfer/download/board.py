@@ -114,11 +114,12 @@ class Board:
             return Later(LOOK_S)
 
     def losers(self) -> list[Source]:
-        """The sources of which nothing in flight is wanted any more: they left, or all is written."""
+        """The sources of which nothing in flight is wanted any more: they left or moved, or all is written."""
         with self._lock:
             finished = len(self._done) == len(self._sizes)
-            at = {_id(one): one for flights in self._flights.values() for flight in flights if (one := flight.standing)}
-            return [one.source for store_id, one in at.items() if finished or store_id not in self._standings]
+            now = {id(one.source.store) for one in self._standings.values()}
+            at = [flight.source for flights in self._flights.values() for flight in flights if flight.standing]
+            return [one for one in at if finished or id(one.store) not in now]
 
     # What became of it
 
@@ -135,6 +136,23 @@ class Board:
             for other in self._flights[flight.leaf]:
                 other.superseded = other is not flight
             return True
+
+    def hold(self, flight: Flight) -> bool:
+        """Keep all others from this leaf while it is copied into the partial file unverified; False if one is at it."""
+        with self._lock:
+            if flight.leaf in self._claimed or len(self._flights[flight.leaf]) > 1:
+                return False
+            self._claimed.add(flight.leaf)
+            return True
+
+    def release(self, flight: Flight, *, good: bool) -> None:
+        """The copy was verified, and is as good as written; or there is none, and others may be at the leaf, too."""
+        with self._lock:
+            if not good:
+                self._claimed.discard(flight.leaf)
+            elif flight.standing is not None:
+                flight.standing.gave(flight)
+                self._advanced_s = self._clock()
 
     def written(self, flight: Flight) -> None:
         """The leaf is written and on record."""
@@ -215,7 +233,7 @@ class Board:
             standing = before.pop(source.store_id, None) or self._gone.pop(source.store_id, None)
             if standing is None:
                 standing = Standing(source, place, self._clock)
-            standing.source, standing.place = source, place
+            standing.moves(source, place)
             self._standings[source.store_id] = standing
         for store_id, standing in before.items():
             self._gone[store_id] = standing

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from dmedia_transfer.errors import CorruptLeaf, LeafMissing, TransferError
 from dmedia_transfer.model import FileSpec
-from dmedia_transfer.ports import Meter, ObjectInfo
+from dmedia_transfer.ports import Meter, ObjectInfo, PartialFile
 from dmedia_transfer.progress import RateMeter
 
 FETCHES_PER_LEAF: Final = 3  # of a corrupt leaf, from one source that is the only one
@@ -48,13 +48,19 @@ class Source:
     store_id: str
     store: Reads
     cost: int = 100  # the cheaper ones are asked first
-    local: bool = False  # a FileStore of this machine: nothing crosses the wire
+    copy: Callable[[FileSpec, int, PartialFile], bool] | None = None  # of a FileStore of this machine, which may copy
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a FileStore of this machine: nothing crosses the wire."""
+        return self.copy is not None
 
 
 class Flight:
     """A leaf that a thread is busy with. Its counts are written by that thread alone, and read by any."""
 
     __slots__ = (
+        "_source",
         "begun_s",
         "leaf",
         "moved_s",
@@ -71,6 +77,7 @@ class Flight:
         self.leaf = leaf
         self.size = size  # bytes
         self.standing = standing  # None: it is looked whether the partial file has the leaf already
+        self._source = standing.source if standing is not None else None  # the store may move meanwhile
         self.begun_s = now_s  # monotonic seconds
         self.moved_s = now_s  # when bytes came last
         self.received = 0  # bytes
@@ -82,8 +89,8 @@ class Flight:
     @property
     def source(self) -> Source:
         """Where it is fetched from."""
-        assert self.standing is not None  # noqa: S101 - not asked of one that is only looked for
-        return self.standing.source
+        assert self._source is not None  # noqa: S101 - not asked of one that is only looked for
+        return self._source
 
     def left_s(self, now_s: float) -> float | None:
         """Seconds until it is received, if it goes on as so far; None if that cannot be said yet."""
@@ -215,6 +222,14 @@ class Standing:
         self._poll_s = FIRST_POLL_S if advanced or not self._poll_s else min(LAST_POLL_S, self._poll_s * 2)
         self._poll_at_s = self._clock() + self._poll_s
         return advanced
+
+    def moves(self, source: Source, place: int) -> None:
+        """The store is reached in this way from now on; if it is another way, what failed before is forgotten."""
+        if source.store is not self.source.store:
+            for flight in self.flights:
+                flight.superseded = True
+            self._back_s = self._clock()
+        self.source, self.place = source, place
 
     def failed(self, error: TransferError) -> None:
         """Nothing is fetched from it for a while, or any more."""

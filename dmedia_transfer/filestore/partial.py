@@ -117,6 +117,28 @@ class Partial:
         except OSError as error:
             raise self._fail(error, f"writing leaf {index} of {self._what}") from error
 
+    def copy_leaf(self, index: int, source: int) -> bool:
+        """Have the file system clone or copy a leaf out of an open file; False if it cannot, or has not to the end.
+
+        What is there then is not verified: it is to be read back.
+
+        Raises:
+            DiskFull, StoreMissing: As `write_leaf`.
+        """
+        self._check()
+        span = leaves.leaf_span(self.size, index)
+        try:
+            with self._turn:
+                there = system.clone_range(source, self._fd, span.start, span.size)
+                there = there or system.copy_range(source, self._fd, span.start, span.size)
+            if there and self._sync_each:
+                os.fdatasync(self._fd)
+        except OSError as error:
+            if error.errno == errno.EIO:  # of the source, most likely: reading it tells
+                return False
+            raise self._fail(error, f"copying leaf {index} of {self._what}") from error
+        return there
+
     def read_leaf(self, index: int, into: memoryview) -> bool:
         """Read a leaf back into the start of `into`; False if the file does not hold it, or it cannot be read."""
         span = leaves.leaf_span(self.size, index)

@@ -32,6 +32,10 @@ class Reader:
         """Bytes, when it was opened."""
         return self._opened_as.st_size
 
+    def fileno(self) -> int:
+        """Its file descriptor, for a copy that the file system makes."""
+        return self._fd
+
     def read(self, start: int, into: memoryview) -> None:
         """Fill `into` with the bytes from offset `start`.
 

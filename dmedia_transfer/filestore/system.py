@@ -16,6 +16,7 @@ from typing import Final
 from dmedia_transfer.errors import AccessDenied, DiskFull, Permanent, StoreMissing, TransferError, Transient
 
 _FICLONE: Final = 0x40049409  # linux/fs.h; not in Python's fcntl before 3.14
+_FICLONERANGE: Final = 0x4020940D
 _AT_EMPTY_PATH: Final = 0x1000
 _STATX_BTIME, _STATX_MNT_ID_UNIQUE = 0x0800, 0x4000  # linux/stat.h; the second one came with Linux 6.8
 _STATX_BYTES, _BTIME_AT, _MNT_ID_AT = 256, 0x50, 0x90
@@ -125,6 +126,42 @@ def clone(source: int, target: int) -> bool:
         if error.errno in _NO_CLONE:
             return False
         raise
+    return True
+
+
+def clone_range(source: int, target: int, start: int, size: int) -> bool:
+    """Make a slice of `target` share the blocks of the same slice of `source`; False where the file systems cannot.
+
+    `start` is a multiple of the block size, and so is `size`, unless the slice ends with the source.
+    """
+    try:
+        fcntl.ioctl(target, _FICLONERANGE, struct.pack("=qQQQ", source, start, size, start))
+    except OSError as error:
+        if error.errno in _NO_CLONE:
+            return False
+        raise
+    return True
+
+
+def copy_range(source: int, target: int, start: int, size: int) -> bool:
+    """Have the file system copy a slice of `source` to the same place in `target`; False where it cannot.
+
+    Only within one file system: a server copies by itself then, and a disk that hangs holds up nothing that another
+    disk could do. What was copied is to be read back.
+    """
+    if os.fstat(source).st_dev != os.fstat(target).st_dev:
+        return False
+    done = 0
+    while done < size:
+        try:
+            count = os.copy_file_range(source, target, size - done, start + done, start + done)
+        except OSError as error:
+            if error.errno in _NO_CLONE:
+                return False
+            raise
+        if not count:  # the source ends before
+            return False
+        done += count
     return True
 
 

@@ -42,8 +42,8 @@ def download(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace, r
     )
 
 
-def upload(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace, refuses: Refuses) -> Upload:
-    """The job that sends a file.
+def upload(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace, refuses: Refuses) -> Upload | Download:
+    """The job that sends a file; to another FileStore of this machine it is copied, as a download is.
 
     Raises:
         FileMissing: No FileStore of this machine has the file.
@@ -56,6 +56,16 @@ def upload(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace, ref
     destination = stores.spec(transfer.key.store_id)
     if (refusal := refuses(destination)) is not None:
         raise refusal
+    if destination.local:
+        others = tuple(store for store in holding if store.store_id != destination.store_id)
+        return Download(
+            key=transfer.key,
+            file=known.file,
+            destination=destination,
+            sources=others or (destination,),  # it is there already, as the worker will find
+            connections=pace.connections,
+            stall_s=pace.stall_s,
+        )
     return Upload(
         key=transfer.key,
         file=known.file,

@@ -78,7 +78,7 @@ class Sourcing:
         live = self._runs.of(item.transfer.key)
         if live is None or not isinstance(live.job, Download) or item.known is None:
             return True
-        if item.transfer.status is not Status.ONGOING:
+        if item.transfer.status is not Status.ONGOING or live.job.key.direction is not Direction.DOWNLOAD:
             return True
         refuses = self._allowing.refuses(item.transfer, item.known.file.size)
         try:
@@ -88,6 +88,11 @@ class Sourcing:
                 return False
             log.debug("%s: goes on as it is: %s", item.transfer.key, error)  # the worker finds out
             return True
+        there = {store.store_id: store for store in live.job.sources}
+        sources = tuple(
+            there[one.store_id] if one.store_id in there and not planning.has_moved(there[one.store_id], one) else one
+            for one in sources
+        )
         if sources != live.job.sources:
             log.info("%s: is fetched from %s now", item.transfer.key, ", ".join(one.store_id for one in sources))
             self._runs.use_sources(item.transfer.key, sources)
@@ -111,7 +116,7 @@ class Sourcing:
         young = False
         for live in self._runs:
             item = self._board.get(live.job.key)
-            if item is None or not isinstance(live.job, Download):
+            if item is None or live.job.key.direction is not Direction.DOWNLOAD:
                 continue
             if now_s - item.started_s >= SETTLED_S:
                 wanted.add(live.job.key.file_id)

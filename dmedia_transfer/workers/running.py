@@ -171,7 +171,7 @@ class Runner:
 
     def _discard(self, running: Running, job: Discard) -> None:
         running.crew.check()
-        if job.key.direction is Direction.DOWNLOAD:
+        if job.key.direction is Direction.DOWNLOAD or job.store.local:
             FileStore.of(job.store).discard(job.key.file_id)
             self._journal().leaves.forget(job.key, job.store.store_id)
             log.info("%s: its partial file is removed", job.key)
@@ -210,12 +210,15 @@ class Runner:
         unusable: TransferError | None = None
         for spec in specs:
             try:
-                store = self._stores.local(spec) if spec.local else self._stores.backend(spec, stall_s=job.stall_s)
+                if spec.local:
+                    local = self._stores.local(spec)
+                    sources.append(Source(spec.store_id, local, spec.cost, copy=local.copy))
+                else:
+                    backend = self._stores.backend(spec, stall_s=job.stall_s)
+                    sources.append(Source(spec.store_id, backend, spec.cost))
             except TransferError as error:
                 log.warning("store %s cannot be used: %s", spec.store_id, error)
                 unusable = error
-            else:
-                sources.append(Source(spec.store_id, store, spec.cost, local=spec.local))
         return sources, unusable
 
     def _pace(self, running: Running) -> Callable[[int], None]:

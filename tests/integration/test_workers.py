@@ -423,6 +423,21 @@ def test_a_source_joins_a_download_that_runs(bench: Bench) -> None:
     assert other.path(file.file_id).read_bytes() == DATA
 
 
+def test_a_copy_to_another_filestore_is_cut_short_and_goes_on_where_it_was(bench: Bench) -> None:
+    file = bench.local_file(DATA)
+    other = bench.other_filestore()
+    key = TransferKey(Direction.UPLOAD, file.file_id, other.store_id)
+    partial = other.partial(file.file_id, file.size)
+    partial.write_leaf(1, memoryview(DATA)[leaves.LEAF_BYTES : 2 * leaves.LEAF_BYTES])
+    bench.journal.leaves.record(key, other.store_id, partial.identity, 1)
+    partial.close()
+    job = Download(key, file, other.spec, (bench.home.spec,), connections=2, stall_s=60.0)
+    ended = bench.do(1, job)
+    assert (ended.outcome, ended.sent_bytes) == (Outcome.FINISHED, 0), "nothing crosses the wire"
+    assert other.path(file.file_id).read_bytes() == DATA
+    assert received(bench.moved_last(1)) == {HOME_ID: file.size - leaves.LEAF_BYTES}
+
+
 def test_a_local_source_that_is_damaged_is_not_believed(bench: Bench) -> None:
     file = bench.local_file(DATA)
     path = bench.home.path(file.file_id)

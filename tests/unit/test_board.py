@@ -299,6 +299,19 @@ def test_a_source_that_leaves_lets_go_of_its_leaves() -> None:
     assert race.state("A") is SourceState.DEMOTED
 
 
+def test_a_source_that_has_moved_is_asked_where_it_is_now() -> None:
+    peer = Peer("A", rate=0)
+    race = Race(5, [peer])
+    race.tick()
+    assert len(race.busy) == 4
+    race.board.use([peer.source])  # the same store, reached in another way
+    race.cut()
+    peer.rate = 10 * MIB
+    race.run()
+    assert sorted(race.written) == list(range(5))
+    assert len(peer.asked) == 4 + 5
+
+
 PEERS = st.builds(
     Peer,
     name=st.just("?"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -442,3 +445,73 @@ def test_a_kill_at_any_step_of_publishing_is_harmless(store: FileStore, point: s
         subprocess.run(command, check=True, timeout=30, capture_output=True)
     assert store.path(file.file_id).read_bytes() == b"content"
     assert list(store.partials()) == []
+
+
+def source_of(tmp_path: Path, data: bytes) -> int:
+    """An open file with these bytes."""
+    path = tmp_path / "source"
+    path.write_bytes(data)
+    return os.open(path, os.O_RDONLY)
+
+
+@pytest.mark.parametrize("clones", [True, False])
+def test_a_leaf_is_copied_by_the_file_system(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clones: bool
+) -> None:
+    data = factories.content(LEAF + 1234)
+    file = factories.file_spec(data)
+    source = source_of(tmp_path, data)
+    asked: list[int] = []
+
+    def clone(target: int, request: int, argument: bytes) -> None:
+        assert request == system._FICLONERANGE
+        fd, start, size, to = struct.unpack("=qQQQ", argument)
+        assert (fd, start) == (source, to)
+        asked.append(start)
+        if not clones:
+            raise OSError(errno.EOPNOTSUPP, "no")
+        os.pwrite(target, data[start : start + size], start)
+
+    monkeypatch.setattr(fcntl, "ioctl", clone)
+    into = memoryview(bytearray(LEAF))
+    with store.partial(file.file_id, file.size) as partial:
+        for index, size in ((1, 1234), (0, LEAF)):
+            assert partial.copy_leaf(index, source)
+            assert partial.read_leaf(index, into)
+            assert leaves.leaf_digest(into[:size]) == leaves.digest_of_leaf(file.leaf_digests, index)
+        partial.publish()
+    os.close(source)
+    assert asked == [LEAF, 0]
+    assert store.path(file.file_id).read_bytes() == data
+
+
+def test_a_source_that_is_too_short_is_not_copied(store: FileStore, tmp_path: Path) -> None:
+    source = source_of(tmp_path, b"x" * 100)
+    with store.partial(FILE_ID, 200) as partial:
+        assert not partial.copy_leaf(0, source)
+        assert not partial.failed
+    os.close(source)
+
+
+def test_between_two_file_systems_nothing_is_copied(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_of(tmp_path, b"x" * 200)
+    there = os.open("/proc/self/status", os.O_RDONLY)
+    monkeypatch.setattr(os, "copy_file_range", lambda *_: pytest.fail("it is asked to"))
+    with store.partial(FILE_ID, 200) as partial:
+        assert not partial.copy_leaf(0, there)
+    os.close(source)
+    os.close(there)
+
+
+def test_a_full_disk_while_copying_is_a_failed_write(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_of(tmp_path, b"x" * 200)
+    monkeypatch.setattr(system, "clone_range", failing(errno.ENOSPC))
+    with store.partial(FILE_ID, 200) as partial:
+        with pytest.raises(DiskFull):
+            partial.copy_leaf(0, source)
+        assert partial.failed
+    os.close(source)

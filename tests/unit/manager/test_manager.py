@@ -709,8 +709,8 @@ def test_a_machine_that_has_moved_is_spoken_to_where_it_is_now() -> None:
     assert [said[0] for said in world.pool.said] == ["run"]
     at("192.0.2.9:1")
     world.manager.stores_changed()
-    world.end(key, Outcome.STOPPED)
-    assert [said[0] for said in world.pool.said] == ["run", "stop", "run"]
+    assert world.status(key) == "ongoing"
+    assert [said[0] for said in world.pool.said] == ["run", "sources"]
     (job,) = world.pool.jobs.values()
     assert isinstance(job, Download)
     assert job.sources[0].settings == {"addresses": ["192.0.2.9:1"]}

@@ -12,6 +12,7 @@ from dmedia_transfer.model import (
     Entry,
     FileSpec,
     Moved,
+    RecordStored,
     SourceState,
     SourceUse,
     StoreSpec,
@@ -117,3 +118,21 @@ def test_what_the_worker_says_of_its_sources_is_the_transfers(world: World) -> N
     assert key.direction is Direction.DOWNLOAD
     world.end(key)
     assert world.manager.transfers()[key].sources == ()
+
+
+def test_an_upload_to_another_filestore_of_this_machine_is_a_copy(world: World) -> None:
+    drive = StoreSpec("D" * 24, "filestore", {"path": "/media/drive"}, cost=0, local=True)
+    world.stores.remote[drive.store_id] = drive
+    file = world.add_file(file_spec(content(1000)))
+    world.stores.files.add(file.file_id)
+    (key,) = world.queue(Entry(file.file_id, Direction.UPLOAD, drive.store_id))
+    job = world.pool.jobs[world.pool.run_of(key)]
+    assert isinstance(job, Download)
+    assert (job.destination, job.sources) == (drive, (world.stores.home,))
+    world.clock.advance(SETTLED_S)
+    assert world.library.watched == []
+    world.end(key)
+    assert world.status(key) == "done"
+    world.clock.advance(1)
+    stored = next(edit for edit in world.take_edits() if isinstance(edit, RecordStored))
+    assert (stored.store_id, stored.copies) == (drive.store_id, 1)
