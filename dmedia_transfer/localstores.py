@@ -55,6 +55,8 @@ class FileStores(Protocol):
 
     def destination(self, file_id: str, file_bytes: int) -> StoreSpec: ...
 
+    def room(self) -> tuple[frozenset[str], int]: ...
+
     def homes(self) -> list[StoreSpec]: ...
 
 
@@ -178,6 +180,10 @@ class LocalStores:
             DiskFull: None has room above its floor.
         """
         return self._filestores.destination(file_id, file_bytes)
+
+    def room(self) -> tuple[frozenset[str], int]:
+        """The FileStores that are there now (their IDs), and the most bytes that one of them can take."""
+        return self._filestores.room()
 
     def _of_peer(self, store: documents.StoreDocument) -> Mapping[str, Any]:
         if not store.machine_id:

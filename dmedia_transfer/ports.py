@@ -372,6 +372,9 @@ class Stores(Protocol):
             DiskFull: None has room above its floor.
         """
 
+    def room(self) -> tuple[frozenset[str], int]:
+        """The FileStores that are there now (their IDs), and the most bytes that one of them can take."""
+
 
 class Outbox(Protocol):
     """Edits that CouchDB has not taken yet: the journal's table `outbox`."""

@@ -196,6 +196,8 @@ class FakeStores:
         self.files: set[str] = set()
         self.partials: dict[str, float] = {}
         self.trouble: DiskFull | StoreMissing | None = None
+        self.free_bytes = 0  # while the disk is full
+        self.planned = 0  # how often somebody asked where to save a file
 
     def spec(self, store_id: str) -> StoreSpec:
         known = self.remote.get(store_id)
@@ -218,9 +220,15 @@ class FakeStores:
         return f"/home/{file_id}" if file_id in self.files else None
 
     def destination(self, file_id: str, file_bytes: int) -> StoreSpec:
+        self.planned += 1
         if self.trouble is not None:
             raise self.trouble
         return self.home
+
+    def room(self) -> tuple[frozenset[str], int]:
+        if isinstance(self.trouble, StoreMissing):
+            return frozenset(), 0
+        return frozenset({HOME_ID}), self.free_bytes if self.trouble is not None else 2**40
 
 
 class Recorder:

@@ -41,6 +41,7 @@ from dmedia_transfer.couch.machinememory import MachineMemory
 from dmedia_transfer.couch.replication import Replication, targets_of
 from dmedia_transfer.couch.servers import DocumentServer
 from dmedia_transfer.daemon import longjobs, settings
+from dmedia_transfer.daemon.mounts import Mounts
 from dmedia_transfer.daemon.people import People
 from dmedia_transfer.daemon.reloading import Reloading
 from dmedia_transfer.daemon.surroundings import Around
@@ -212,6 +213,9 @@ class Daemon:
             Gio.FileMonitorFlags.NONE, None
         )
         self._stores_watch.connect("changed", self._stores_edited)
+        mounts = Mounts(self._stores_edited, call_later=mainloop.call_later)
+        mounts.start()
+        self._cleanup.callback(mounts.stop)
         self._peering.start(
             address,
             library=self._library,

@@ -123,6 +123,14 @@ class FileStores:
             )
         return store.spec
 
+    def room(self) -> tuple[frozenset[str], int]:
+        """Those that are there now (their IDs), and the most bytes that one of them can take."""
+        free: dict[str, int] = {}
+        for store in self.all():
+            with contextlib.suppress(TransferError):
+                free[store.store_id] = store.free_bytes()
+        return frozenset(free), max(free.values(), default=0)
+
     def _with_partial(self, file_id: str) -> list[FileStore]:
         found = [(mtime, store) for store in self.all() if (mtime := store.partial_mtime(file_id)) is not None]
         return [store for _, store in sorted(found, key=lambda pair: pair[0], reverse=True)]

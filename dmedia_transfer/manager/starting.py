@@ -14,6 +14,7 @@ from dmedia_transfer.manager.allowing import Allowing
 from dmedia_transfer.manager.board import Board
 from dmedia_transfer.manager.endings import Endings
 from dmedia_transfer.manager.item import CancelTimer, Item
+from dmedia_transfer.manager.rechecking import WAITING, Rechecking
 from dmedia_transfer.manager.runs import Runs, primary_store, stores_beyond
 from dmedia_transfer.manager.sourcing import Sourcing
 from dmedia_transfer.manager.wanted import Wanted
@@ -28,8 +29,6 @@ log = logging.getLogger(__name__)
 
 LOOK_AHEAD: Final = 256  # file documents read before their turn, in bulk; more would only cost memory
 ASK_AGAIN_S: Final = 0.25  # so long a document that is asked for may keep those behind it from being looked at
-RECHECK_S: Final = 5.0  # how often a full disk or a missing store is looked at again
-RECHECKED: Final = frozenset({Reason.DISK_FULL, Reason.STORE_MISSING, Reason.NO_SOURCE})
 GATED: Final = frozenset({Reason.OFFLINE, Reason.METERED})  # looked at again when the connection changes
 LOST: Final = frozenset({"ConnectionLost", "Stalled"})  # failures that another connection may mend
 
@@ -79,7 +78,14 @@ class Starting:
         self._scheduler = Scheduler(
             max_transfers=settings.max_transfers, max_transfers_per_store=settings.max_transfers_per_store
         )
-        self._recheck_timer: CancelTimer | None = None
+        self._rechecking = Rechecking(
+            board=board,
+            stores=stores,
+            look=self.recheck,
+            after=self._rechecked,
+            call_later=call_later,
+            clock=clock,
+        )
         self._ahead = 0  # at least so many of the next ones have their documents read, or on the way
         self._pump_timer: CancelTimer | None = None
         self._allowing = Allowing(settings.over_metered)
@@ -110,10 +116,10 @@ class Starting:
     def stop(self) -> None:
         """Start nothing any more."""
         self._stopped = True
+        self._rechecking.stop()
         self._sourcing.stop()
-        for timer in (self._recheck_timer, self._pump_timer):
-            if timer is not None:
-                timer()
+        if self._pump_timer is not None:
+            self._pump_timer()
 
     def close(self, reason: Reason) -> None:
         """Nothing may move, for this reason: suspend all that does or would."""
@@ -242,9 +248,9 @@ class Starting:
             self._board.change(item, failure=failure)
         self._board.event(item, Event.SUSPEND, reason)
         self._scheduler.withdraw(item.transfer.key)
-        if reason in RECHECKED:
+        if reason in WAITING:
             self._sourcing.watch()
-            self._recheck_later()
+            self._rechecking.soon(item.transfer.key)
 
     def wake(self, item: Item) -> None:
         """The reason has gone away."""
@@ -259,7 +265,7 @@ class Starting:
     def recheck(self, item: Item) -> None:
         """See whether what it waits for is there; if so it queues again."""
         transfer = item.transfer
-        if transfer.reason not in RECHECKED | GATED or item.known is None or transfer.key in self._runs:
+        if transfer.reason not in WAITING | GATED or item.known is None or transfer.key in self._runs:
             return  # a document that was not there is watched
         try:
             if not self._is_here(item):
@@ -294,10 +300,11 @@ class Starting:
         self._sourcing.refresh(item)
 
     def recheck_all(self) -> None:
-        """See of all whether what they wait for is there."""
-        for item in self._board:
-            self.recheck(item)
+        """See of all whether what they wait for is there: of the first ones at once, of thousands in a moment."""
+        self._rechecking.all()
         self._sourcing.refresh_all()
+
+    def _rechecked(self) -> None:
         self._sourcing.watch()
         self.pump()
 
@@ -360,13 +367,3 @@ class Starting:
             if item.known.stored.get(store.store_id, 0) < 1:
                 self._endings.record(item.transfer.key.file_id, store.store_id)
         return bool(holding)
-
-    def _recheck_later(self) -> None:
-        if self._recheck_timer is None and not self._stopped:
-            self._recheck_timer = self._call_later(RECHECK_S, self._time_to_recheck)
-
-    def _time_to_recheck(self) -> None:
-        self._recheck_timer = None
-        self.recheck_all()
-        if any(item.transfer.reason in RECHECKED for item in self._board):
-            self._recheck_later()
