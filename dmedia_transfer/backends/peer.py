@@ -49,8 +49,9 @@ from dmedia_transfer.peers import tls, wire
 from dmedia_transfer.peers.certificates import Certificate
 from dmedia_transfer.peers.section import PeerAddress
 from dmedia_transfer.ports import Body, Capabilities, Meter, ObjectInfo, Part
+from dmedia_transfer.serving import tuswords
 
-_TUS: Final = (wire.TUS_RESUMABLE, wire.TUS_VERSION)
+_TUS: Final = (tuswords.TUS_RESUMABLE, tuswords.TUS_VERSION)
 _CAPABILITIES: Final = Capabilities(
     max_part_bytes=leaves.LEAF_BYTES,
     max_parts=2**31,  # a part is a leaf, in files of any size
@@ -144,7 +145,7 @@ class PeerBackend:
         doing = f"sending file {file.file_id} to {self._machine}"
         payload = Payload(body, meter)
         checksum = self._checksum(body.sha256 or _sha256_of(payload))
-        headers = [*self._wish(file), ("Content-Type", wire.UPLOAD_CONTENT_TYPE), checksum]
+        headers = [*self._wish(file), ("Content-Type", tuswords.UPLOAD_CONTENT_TYPE), checksum]
         with self._attempt(doing):
             response, text = self._say("POST", wire.UPLOADS, headers, payload, repeatable=True)
             if response.status == 409 and "Content-Location" in response.headers:
@@ -286,7 +287,7 @@ class PeerBackend:
         doing: str,
     ) -> int:
         """Send bytes from offset `start`; how far the upload is then."""
-        headers = [("Content-Type", wire.UPLOAD_CONTENT_TYPE), (wire.UPLOAD_OFFSET, str(start))]
+        headers = [("Content-Type", tuswords.UPLOAD_CONTENT_TYPE), (tuswords.UPLOAD_OFFSET, str(start))]
         if digest is not None:
             headers.append(self._checksum(digest))
         # Repeatable: what was taken before the connection broke is not taken twice, as the offset is held against it.
@@ -331,7 +332,7 @@ class PeerBackend:
 
     def _refused_bytes(self, response: HTTPResponse, text: bytes, file: FileSpec, leaf: int, doing: str) -> Exception:
         error = self._refusal(response, text, doing)
-        if response.status != wire.CHECKSUM_MISMATCH:
+        if response.status != tuswords.CHECKSUM_MISMATCH:
             return error
         said = response.headers.get(wire.LEAF, "")
         if said.isascii() and said.isdecimal() and len(said) < 10:
@@ -356,10 +357,10 @@ class PeerBackend:
 
     def _wish(self, file: FileSpec) -> list[tuple[str, str]]:
         metadata = f"{wire.META_FILE_ID} {_base64(file.file_id)},{wire.META_STORE_ID} {_base64(self._store_id)}"
-        return [(wire.UPLOAD_LENGTH, str(file.size)), (wire.UPLOAD_METADATA, metadata)]
+        return [(tuswords.UPLOAD_LENGTH, str(file.size)), (tuswords.UPLOAD_METADATA, metadata)]
 
     def _checksum(self, digest: bytes) -> tuple[str, str]:
-        return wire.UPLOAD_CHECKSUM, f"sha256 {_base64(digest)}"
+        return tuswords.UPLOAD_CHECKSUM, f"sha256 {_base64(digest)}"
 
     def _digest(self, file: FileSpec, index: int) -> bytes | None:
         """The peer has verified what it counts."""

@@ -18,6 +18,7 @@ from dmedia_transfer.errors import (
     Transient,
 )
 from dmedia_transfer.peers import wire
+from dmedia_transfer.serving import tuswords
 
 MAX_TEXT_BYTES: Final = 2048  # of an answer that is no success
 NO_ROOM_RETRY_S: Final = 300.0  # somebody has to make room there
@@ -59,7 +60,7 @@ def offset(headers: HTTPMessage, size: int) -> int:
     Raises:
         ConnectionLost: It is not said, or cannot be.
     """
-    found = _number(headers.get(wire.UPLOAD_OFFSET, ""))
+    found = _number(headers.get(tuswords.UPLOAD_OFFSET, ""))
     if found is None or found > size:
         raise ConnectionLost(f"the answer does not say how far the upload of {size} bytes is")
     return found

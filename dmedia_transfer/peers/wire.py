@@ -28,20 +28,9 @@ LEAVES: Final = "Dmedia-Leaves"  # the leaves that are there, of a file that is 
 LEAF: Final = "Dmedia-Leaf"  # in a 460: which leaf did not match ...
 EXPECTED: Final = "Dmedia-Expected"  # ... and which digest it has to have, as `sha-256=:BASE64:`
 
-TUS_VERSION: Final = "1.0.0"
-TUS_EXTENSIONS: Final = ("creation", "creation-with-upload", "expiration", "checksum", "termination")
-TUS_CHECKSUMS: Final = ("sha256", "sha1", "md5")
-TUS_RESUMABLE: Final = "Tus-Resumable"
-UPLOAD_LENGTH: Final = "Upload-Length"
-UPLOAD_OFFSET: Final = "Upload-Offset"
-UPLOAD_METADATA: Final = "Upload-Metadata"
-UPLOAD_CHECKSUM: Final = "Upload-Checksum"
-UPLOAD_EXPIRES: Final = "Upload-Expires"
-UPLOAD_CONTENT_TYPE: Final = "application/offset+octet-stream"
 META_FILE_ID: Final = "file_id"
 META_STORE_ID: Final = "store_id"
 
-CHECKSUM_MISMATCH: Final = 460  # of tus
 
 _UPLOAD_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 

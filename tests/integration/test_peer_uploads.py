@@ -20,6 +20,7 @@ from tusclient.exceptions import TusCommunicationError
 from dmedia_transfer import leaves
 from dmedia_transfer.model import FileSpec
 from dmedia_transfer.peers import wire
+from dmedia_transfer.serving import tuswords
 from tests import factories
 from tests.peers import Machine, make_machine
 from tests.peerserver import Client, Host, connected
@@ -28,7 +29,7 @@ from tests.waiting import eventually
 LEAF = leaves.LEAF_BYTES
 DATA = factories.content(2 * LEAF + 1000, seed=3)
 TUS = {"Tus_Resumable": "1.0.0"}
-PATCH = {**TUS, "Content_Type": wire.UPLOAD_CONTENT_TYPE}
+PATCH = {**TUS, "Content_Type": tuswords.UPLOAD_CONTENT_TYPE}
 
 
 def b64(data: str | bytes) -> str:
@@ -288,7 +289,7 @@ def test_a_connection_that_breaks_after_the_last_byte_leaves_the_file(
 def test_an_upload_can_be_begun_with_its_first_bytes(host: Host, client: Client) -> None:
     file = host.document(DATA)
     metadata = f"file_id {b64(file.file_id)}"
-    wish = TUS | {"Upload_Length": file.size, "Upload_Metadata": metadata, "Content_Type": wire.UPLOAD_CONTENT_TYPE}
+    wish = TUS | {"Upload_Length": file.size, "Upload_Metadata": metadata, "Content_Type": tuswords.UPLOAD_CONTENT_TYPE}
     status, headers, _ = client("POST", wire.UPLOADS, DATA[: LEAF + 5], **wish)
     assert (status, headers["Upload-Offset"]) == (201, str(LEAF + 5))
     assert patch(client, headers["Location"], LEAF + 5, DATA[LEAF + 5 :])[0] == 204

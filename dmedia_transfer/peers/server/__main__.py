@@ -26,7 +26,7 @@ from dmedia_transfer.couch.session import Address
 from dmedia_transfer.errors import InvalidInput, TransferError
 from dmedia_transfer.filestore import FileStores
 from dmedia_transfer.journal import Journal
-from dmedia_transfer.peers import identity
+from dmedia_transfer.peers import identity, wire
 from dmedia_transfer.peers.certificates import Certificate
 from dmedia_transfer.peers.server import messages, uploads
 from dmedia_transfer.peers.server.doors import Doors
@@ -45,10 +45,10 @@ from dmedia_transfer.peers.server.messages import (
     Stored,
     Trusted,
 )
-from dmedia_transfer.peers.server.pace import Pace
 from dmedia_transfer.peers.server.service import Service
-from dmedia_transfer.peers.server.tus import Tus
 from dmedia_transfer.peers.server.uploads import Upload, Uploads
+from dmedia_transfer.serving.pace import Pace
+from dmedia_transfer.serving.tus import Tus
 
 JOURNAL: Final = "journal.sqlite"  # in the state folder, as the daemon opens it
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024  # of an order: the certificates of a thousand machines are less
@@ -129,7 +129,7 @@ class _Process:
             )
             service = Service(
                 Files(holdings.find, pace=self._pace, executor=executor),
-                Tus(self._intake, pace=self._pace, expire_s=setup.expire_s),
+                Tus(self._intake, location=wire.upload_path, pace=self._pace, expire_s=setup.expire_s),
                 self._pace,
             )
             self._doors = Doors(identity.load(setup.state_dir), service)

@@ -24,12 +24,13 @@ from aiohttp import web
 from dmedia_transfer import leaves
 from dmedia_transfer.errors import FileMissing, TransferError
 from dmedia_transfer.peers import wire
-from dmedia_transfer.peers.server import outlet, ranges
+from dmedia_transfer.peers.server import outlet
 from dmedia_transfer.peers.server.holdings import Holding
 from dmedia_transfer.peers.server.outlet import Outlet
-from dmedia_transfer.peers.server.pace import Pace
-from dmedia_transfer.peers.server.ranges import Slice
-from dmedia_transfer.peers.server.refusals import refusal
+from dmedia_transfer.serving import ranges
+from dmedia_transfer.serving.pace import Pace
+from dmedia_transfer.serving.ranges import Slice
+from dmedia_transfer.serving.refusals import refusal
 
 HASH_PIECE_BYTES: Final = 1024 * 1024
 FIRST_BYTES: Final = 64 * 1024  # of an answer, through asyncio

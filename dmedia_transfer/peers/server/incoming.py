@@ -7,14 +7,17 @@ came half by upload and half by download is one file, and what was verified once
 
 from __future__ import annotations
 
+import base64
 import logging
 from typing import TYPE_CHECKING
 
 from dmedia_transfer import faults, leaves
 from dmedia_transfer.errors import InvalidInput, TransferError
 from dmedia_transfer.model import FileSpec
+from dmedia_transfer.peers import wire
 from dmedia_transfer.peers.server.holdings import key_of
 from dmedia_transfer.ports import LeafRecords
+from dmedia_transfer.serving.tus import Mismatch
 
 if TYPE_CHECKING:
     from dmedia_transfer.filestore import FileStore
@@ -22,13 +25,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class BadLeaf(Exception):
+class BadLeaf(Mismatch):
     """A leaf that does not match the file document."""
 
     def __init__(self, index: int, expected: bytes, actual: bytes) -> None:
         super().__init__(f"leaf {index} has the SHA-256 {actual.hex()}, and should have {expected.hex()}")
-        self.index = index
-        self.expected = expected
+        digest = f"sha-256=:{base64.b64encode(expected).decode('ascii')}:"
+        self.headers = {wire.LEAF: str(index), wire.EXPECTED: digest}
 
 
 class Incoming:

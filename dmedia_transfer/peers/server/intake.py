@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,10 +25,10 @@ from dmedia_transfer.peers import wire
 from dmedia_transfer.peers.server import incoming
 from dmedia_transfer.peers.server.incoming import Incoming
 from dmedia_transfer.peers.server.library import Library
-from dmedia_transfer.peers.server.refusals import refusal, refused
-from dmedia_transfer.peers.server.tuswords import Wish
 from dmedia_transfer.peers.server.uploads import Upload, Uploads
+from dmedia_transfer.peers.server.wish import Wish, read_wish
 from dmedia_transfer.ports import LeafRecords
+from dmedia_transfer.serving.refusals import refusal, refused
 
 if TYPE_CHECKING:
     from dmedia_transfer.filestore import FileStore, FileStores
@@ -81,12 +81,18 @@ class Intake:
         """Do something that blocks in a thread."""
         return asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
-    async def begin(self, wish: Wish, machine_id: str) -> Upload:
-        """A new upload, for which there is room.
+    def metadata(self, upload: Upload) -> Mapping[str, str]:
+        """What a HEAD is told of it."""
+        return {wire.META_FILE_ID: upload.file_id}
+
+    async def begin(self, headers: Mapping[str, str], machine_id: str) -> Upload:
+        """A new upload of a file of the library, for which there is room.
 
         Raises:
+            InvalidInput: The headers cannot be understood.
             Refusal: It is not taken; the answer says why.
         """
+        wish = read_wish(headers)
         under_way = [each.machine_id for each in self._uploads if not each.finished]
         if len(under_way) >= MAX_UPLOADS or under_way.count(machine_id) >= MAX_PER_MACHINE:
             raise refusal(429, f"there are {len(under_way)} uploads under way already", retry_after_s=60)

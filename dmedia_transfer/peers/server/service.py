@@ -9,9 +9,10 @@ from aiohttp import web
 from dmedia_transfer.errors import TransferError
 from dmedia_transfer.peers import wire
 from dmedia_transfer.peers.server.files import Files
-from dmedia_transfer.peers.server.pace import Pace
-from dmedia_transfer.peers.server.refusals import Refusal, refusal, refused
-from dmedia_transfer.peers.server.tus import Tus
+from dmedia_transfer.peers.server.uploads import Upload
+from dmedia_transfer.serving.pace import Pace
+from dmedia_transfer.serving.refusals import Refusal, refusal, refused
+from dmedia_transfer.serving.tus import Tus
 
 STOPPED_RETRY_S = 300
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 class Service:
     """All that peers can ask for."""
 
-    def __init__(self, files: Files, tus: Tus, pace: Pace) -> None:
+    def __init__(self, files: Files, tus: Tus[Upload], pace: Pace) -> None:
         self._files = files
         self._tus = tus
         self._pace = pace

@@ -1,145 +1,33 @@
-"""Uploads: those that peers have begun here, kept in a folder each, so that a restart takes them up.
-
-    peer/uploads/UPLOAD_ID/upload.json    what is uploaded, by whom, and how far it is
-    peer/uploads/UPLOAD_ID/tail           which leaf is not complete yet, and its bytes
-
-An offset that was told to anybody is on the disk before. It is never more than what can be proven: whole leaves are
-verified and in the partial file, and the tail is verified once its leaf is complete.
-
-An upload is for one thread at a time.
-"""
+"""Uploads: those that peers have begun here. See `serving.uploads` for how they are kept."""
 
 from __future__ import annotations
 
-import logging
-import os
-import re
-import secrets
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from dmedia_transfer import leaves
-from dmedia_transfer.errors import InvalidConfig
 from dmedia_transfer.fields import FileId, RandomId
+from dmedia_transfer.serving import uploads
 
 FOLDER: Final = "uploads"
-_RECORD, _TAIL = "upload.json", "tail"
-_ID: Final = re.compile(r"[0-9a-f]{32}\Z")
-
-log = logging.getLogger(__name__)
 
 
-class Upload(BaseModel):
-    """One upload."""
+class Upload(uploads.Kept):
+    """One upload of a peer."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    id: str
     file_id: FileId
     store_id: RandomId  # the FileStore that it goes to
     machine_id: RandomId  # who sends it, and nobody else may ask for it
-    size: int = Field(ge=1)
-    offset: int = Field(default=0, ge=0)  # bytes that are here
     made_partial: bool = False  # there was no partial file before it
-    finished: bool = False  # the file is published
     told: bool = False  # and the daemon knows
     dropped: bool = False  # whoever sent it has said that it is done; kept until the daemon knows
-    time: float  # Unix seconds when something last came in
 
     def __str__(self) -> str:
         return f"upload {self.id:.8} of file {self.file_id} from machine {self.machine_id}"
 
 
-class Uploads:
+class Uploads(uploads.Uploads[Upload]):
     """All uploads that were begun here and are not gone."""
 
     def __init__(self, folder: Path) -> None:
-        """Take up what is in the folder; what cannot be understood is removed.
-
-        Raises:
-            InvalidConfig: The folder cannot be used.
-        """
-        self._folder = folder
-        self._uploads: dict[str, Upload] = {}
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            names = sorted(path.name for path in folder.iterdir())
-        except OSError as error:
-            raise InvalidConfig(f"{folder}: uploads of peers cannot be kept: {error.strerror}") from error
-        for name in names:
-            self._take_up(name)
-
-    def __iter__(self) -> Iterator[Upload]:
-        return iter(list(self._uploads.values()))
-
-    def __len__(self) -> int:
-        return len(self._uploads)
-
-    def get(self, upload_id: str) -> Upload | None:
-        """An upload by its ID."""
-        return self._uploads.get(upload_id)
-
-    def new_id(self) -> str:
-        """An ID that nobody can guess."""
-        return secrets.token_hex(16)
-
-    def save(self, upload: Upload, *, tail: bytes | memoryview | None = None, durable: bool = True) -> None:
-        """Keep an upload as it is now, and the bytes of its incomplete leaf if they changed.
-
-        Raises:
-            OSError: It could not be written.
-        """
-        folder = self._folder / upload.id
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if tail is not None:
-            _write(folder / _TAIL, _leaf_of(upload), tail, durable=durable)
-        _write(folder / _RECORD, upload.model_dump_json().encode(), durable=durable)
-        self._uploads[upload.id] = upload
-
-    def tail(self, upload: Upload) -> bytes:
-        """The bytes of its incomplete leaf, as they were kept last."""
-        try:
-            kept = (self._folder / upload.id / _TAIL).read_bytes()
-        except FileNotFoundError:
-            return b""
-        leaf = _leaf_of(upload)
-        return kept[len(leaf) :] if kept.startswith(leaf) else b""  # killed after the one was written, not the other
-
-    def remove(self, upload: Upload) -> None:
-        """Forget an upload; nothing of it stays here."""
-        self._uploads.pop(upload.id, None)
-        shutil.rmtree(self._folder / upload.id, ignore_errors=True)
-
-    def _take_up(self, name: str) -> None:
-        path = self._folder / name
-        try:
-            upload = Upload.model_validate_json((path / _RECORD).read_bytes())
-            if upload.id == name and _ID.match(name):
-                self._uploads[name] = upload
-                return
-        except (OSError, ValidationError) as error:
-            log.warning("an upload of a peer cannot be taken up, its sender begins anew: %s", type(error).__name__)
-        if _ID.match(name):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _leaf_of(upload: Upload) -> bytes:
-    """The leaf that its offset is in, as it is written before the tail."""
-    return (upload.offset // leaves.LEAF_BYTES).to_bytes(8, "big")
-
-
-def _write(path: Path, *data: bytes | memoryview, durable: bool) -> None:
-    """Replace a file; whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        for piece in data:
-            file.write(piece)
-        file.flush()
-        if durable:
-            os.fdatasync(file.fileno())
-    temporary.replace(path)
+        """Take up what is in the folder."""
+        super().__init__(folder, Upload)

@@ -6,7 +6,8 @@ import hashlib
 import pytest
 
 from dmedia_transfer.errors import InvalidInput
-from dmedia_transfer.peers.server import tuswords
+from dmedia_transfer.peers.server.wish import Wish, read_wish
+from dmedia_transfer.serving import tuswords
 from tests.factories import STORE_ID
 
 FILE_ID = "A" * 48
@@ -16,8 +17,8 @@ def b64(data: str | bytes) -> str:
     return base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
 
 
-def wish(metadata: str, length: str = "5") -> tuswords.Wish:
-    return tuswords.read_wish({"Upload-Length": length, "Upload-Metadata": metadata})
+def wish(metadata: str, length: str = "5") -> Wish:
+    return read_wish({"Upload-Length": length, "Upload-Metadata": metadata})
 
 
 def test_a_wish_names_file_and_store() -> None:
@@ -45,7 +46,7 @@ def test_a_length_that_is_no_number_is_refused(length: str) -> None:
 
 def test_a_length_that_comes_later_is_refused() -> None:
     with pytest.raises(InvalidInput, match="Upload-Defer-Length"):
-        tuswords.read_wish({"Upload-Defer-Length": "1"})
+        read_wish({"Upload-Defer-Length": "1"})
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "md5"])

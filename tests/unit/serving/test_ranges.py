@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dmedia_transfer.peers.server import ranges
-from dmedia_transfer.peers.server.ranges import Slice, Unsatisfiable
+from dmedia_transfer.serving import ranges
+from dmedia_transfer.serving.ranges import Slice, Unsatisfiable
 
 TAG = '"F"'
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from dmedia_transfer.errors import Stalled
 from dmedia_transfer.limiter import TokenBucket
-from dmedia_transfer.peers.server.refusals import refusal
+from dmedia_transfer.serving.refusals import refusal
 
 PIECES_BYTES: Final = 32 * 1024 * 1024  # of pieces of files on their way out, in memory for all requests together
 PIECE_MAX_BYTES: Final = 1024 * 1024
