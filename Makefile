@@ -82,7 +82,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 
 test: lint $(JAVASCRIPT)
-	$(BIN)/python -m pytest -n 2 --dist loadscope tests
+	$(BIN)/python -m pytest -n 4 --dist worksteal tests
 
 unit: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/unit

@@ -59,6 +59,7 @@ class Device:
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
+        program: str = "dmedia_transfer.cli",
     ) -> None:
         """Nothing runs yet.
 
@@ -70,6 +71,7 @@ class Device:
             settings: More of the configuration.
             env: More of the environment: credentials, fault points.
             prefix: What the commands of this device begin with.
+            program: The module that its daemon is.
         """
         self.folder = folder
         self.bus = bus
@@ -81,6 +83,7 @@ class Device:
         self.log_file = folder / "daemon.log"
         self.extra_env = dict(env or {})
         self.prefix = list(prefix)
+        self.program = program
         self._daemon: subprocess.Popen[bytes] | None = None
         _devices.add(self)
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +128,7 @@ class Device:
         """Start the daemon, and wait for nothing: it may be meant to die."""
         with self.log_file.open("ab") as log:
             self._daemon = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "dmedia_transfer.cli", "daemon"],
+                [*self.prefix, sys.executable, "-m", self.program, "daemon"],
                 env=self.env | env,
                 stdout=log,
                 stderr=log,

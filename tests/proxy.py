@@ -32,6 +32,7 @@ class FaultyProxy:
         self._changed = threading.Condition()  # guards all below, and the counters
         self._links: set[_Link] = set()
         self._stalled = False
+        self._holds: dict[bool, int] = {}  # by direction (True: up): bytes that may pass yet
         self._refusing = False
         self._rate_bps: float | None = None
         self._due = {True: 0.0, False: 0.0}  # when the next byte may pass, by direction (True: up)
@@ -81,6 +82,27 @@ class FaultyProxy:
             self._stalled = stalled
             self._changed.notify_all()
 
+    def hold(self, *, up: bool, after: int) -> None:
+        """Let so many bytes more pass in one direction, and then none until `release`; answers, or requests, still do.
+
+        So a test stops a transfer in the middle however quick or slow the machine is.
+        """
+        with self._changed:
+            self._holds = {up: after}
+            self._changed.notify_all()
+
+    def release(self) -> None:
+        """Hold nothing any more."""
+        with self._changed:
+            self._holds = {}
+            self._changed.notify_all()
+
+    @property
+    def holding(self) -> bool:
+        """Whether all that may pass has passed."""
+        with self._changed:
+            return any(left <= 0 for left in self._holds.values())
+
     def refuse(self, refusing: bool = True) -> None:
         """Reset new connections as soon as they are made, until told otherwise."""
         with self._changed:
@@ -126,6 +148,7 @@ class FaultyProxy:
         with self._changed:
             self._closing = True
             self._stalled = False
+            self._holds = {}
             self._rate_bps = None
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -217,11 +240,14 @@ class FaultyProxy:
                 self._due[up] = max(self._due[up], time.monotonic()) + count / self._rate_bps
             while not link.over:
                 wait_s = self._due[up] - time.monotonic() if self._rate_bps else 0.0
-                if not self._stalled and wait_s <= 0:
+                still = self._stalled or self._holds.get(up, 1) <= 0
+                if not still and wait_s <= 0:
                     break
-                self._changed.wait(wait_s if wait_s > 0 and not self._stalled else None)
+                self._changed.wait(None if still else wait_s)
             if link.over:
                 return 0
+            if up in self._holds:
+                self._holds[up] -= count
             if up:
                 if self._recorded is not None:
                     self._recorded += buffer[:count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ class Runner:
         """Do the job and say how it ended; never raises what a job can raise."""
         job = running.job
         size = job.file.size if isinstance(job, Job) and job.file is not None else 0
-        progress = _Progress(running.run_id, self._report, self._interval_s)
+        progress = Progress(running.run_id, self._report, self._interval_s)
         tally = Tally(size, progress)
         outcome, failure = Outcome.FINISHED, None
         try:
@@ -117,7 +118,7 @@ class Runner:
         progress.last(tally)
         return Ended(running.run_id, outcome, failure, tally.sent_bytes)
 
-    def _download(self, running: Running, job: DownloadJob, tally: Tally, progress: _Progress) -> None:
+    def _download(self, running: Running, job: DownloadJob, tally: Tally, progress: Progress) -> None:
         sources, unusable = self._sources(job.sources, job)
         if not sources and unusable is not None:
             raise unusable
@@ -237,26 +238,49 @@ class _Blamed(Exception):
         self.store_id = store_id
 
 
-class _Progress:
-    """Listens to a tally, and reports now and then."""
+class Progress:
+    """Listens to a tally, and reports now and then; what comes too soon is told a moment later, also if all stalls."""
 
     def __init__(self, run_id: int, report: Callable[[Moved], None], interval_s: float) -> None:
         self._run_id = run_id
         self._report = report
         self._interval_s = interval_s
         self.sources: Callable[[], tuple[SourceUse, ...]] = tuple  # how it goes with each source of a download
-        self._next = 0.0
+        self._lock = threading.Lock()
+        self._next = 0.0  # monotonic seconds
+        self._late: threading.Timer | None = None
+        self._over = False
         self._last: Moved | None = None
 
     def __call__(self, tally: Tally) -> None:
+        """Something has moved. Any thread may call."""
         now = time.monotonic()
-        if now >= self._next:  # two threads that pass here at once report twice, which harms nobody
+        with self._lock:
+            if self._late is not None:
+                return
+            if now < self._next:
+                self._late = threading.Timer(self._next - now, self._tell_late, (tally,))
+                self._late.daemon = True
+                self._late.start()
+                return
             self._next = now + self._interval_s
-            self._send(tally)
+        self._send(tally)
 
     def last(self, tally: Tally) -> None:
-        """Report what was not reported yet."""
+        """Report what was not reported yet; there is nothing after this."""
+        with self._lock:
+            self._over = True
+            if self._late is not None:
+                self._late.cancel()
         if tally.bytes_done or self._last:
+            self._send(tally)
+
+    def _tell_late(self, tally: Tally) -> None:
+        with self._lock:
+            if self._over:
+                return
+            self._late = None
+            self._next = time.monotonic() + self._interval_s
             self._send(tally)
 
     def _send(self, tally: Tally) -> None:

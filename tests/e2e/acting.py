@@ -61,6 +61,14 @@ def wait_for_bytes(client: Client, key: TransferKey, count: int) -> None:
     eventually(there, every_s=0.01)
 
 
+def hold(scene: Scene, direction: Direction, *, after: int) -> None:
+    """Stop what moves in this direction when so many bytes have passed, until `scene.proxy.release()`.
+
+    What a test does in the middle of a transfer happens there, then, on a machine of any speed.
+    """
+    scene.proxy.hold(up=direction is Direction.UPLOAD, after=after)
+
+
 def begin(
     scene: Scene, client: Client, direction: Direction, size: int, *, seed: int = 0, priority: int = 0
 ) -> tuple[TransferKey, bytes]:

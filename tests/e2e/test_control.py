@@ -22,6 +22,7 @@ from tests.e2e.acting import (
     arrived,
     begin,
     download_of,
+    hold,
     moved,
     on_one_server,
     state_of,
@@ -33,17 +34,19 @@ from tests.e2e.conftest import Scene
 from tests.factories import content
 from tests.waiting import eventually
 
-SIZE = 4 * LEAF + 12345
+SIZE = 2 * LEAF + 12345
+IN_THE_MIDDLE = LEAF + 2 * MIB  # one leaf is there, and the next has begun
 OVERHEAD = MIB // 2  # of requests and answers, and what is on its way when something is cut
 one_connection = pytest.mark.settings(connections=1)
 both_ways = pytest.mark.parametrize("direction", list(Direction))
 
 
 def pause_after(scene: Scene, client: Client, key: TransferKey, count: int) -> int:
-    """Pause a transfer once it has done so many bytes; returns what it has done when it is paused."""
+    """Pause a transfer that is held once it has done so many bytes; returns what it has done when it is paused."""
     wait_for_bytes(client, key, count)
     transfer = client.transfer(key)
     assert transfer.pause()
+    scene.proxy.release()
     wait_for(client, key, Status.PAUSED)
     assert not transfer.pause()
     return transfer.state().progress.bytes_done
@@ -78,7 +81,7 @@ def partials(scene: Scene) -> list[Path]:
 def test_what_is_paused_stays_so_over_a_stop_and_a_kill_and_then_goes_on_with_what_is_missing(
     scene: Scene, direction: Direction
 ) -> None:
-    scene.proxy.limit(12 * MIB)
+    hold(scene, direction, after=IN_THE_MIDDLE)
     with scene.device.client() as client:
         key, data = begin(scene, client, direction, SIZE)
         pause_after(scene, client, key, LEAF + MIB)
@@ -90,7 +93,6 @@ def test_what_is_paused_stays_so_over_a_stop_and_a_kill_and_then_goes_on_with_wh
     scene.device.kill()
     scene.device.start()
     scene.proxy.reset_counts()
-    scene.proxy.limit(None)
     with scene.device.client() as client:
         transfer = client.transfer(key)
         assert transfer.state().status is Status.PAUSED
@@ -105,14 +107,13 @@ def test_what_is_paused_stays_so_over_a_stop_and_a_kill_and_then_goes_on_with_wh
 @one_connection
 @on_one_server
 def test_a_pause_lets_the_part_in_flight_finish_and_sends_it_only_once(scene: Scene) -> None:
-    scene.proxy.limit(8 * MIB)
+    hold(scene, Direction.UPLOAD, after=IN_THE_MIDDLE)
     with scene.device.client() as client, witness(scene) as heard:
         key, data = begin(scene, client, Direction.UPLOAD, SIZE)
         pause_after(scene, client, key, LEAF + MIB)
         heard.wait(key, Status.PAUSED)
         assert heard.of(key)[-2:] == [Status.PAUSING, Status.PAUSED]
         assert client.transfer(key).resume()
-        scene.proxy.limit(None)
         assert client.transfer(key).wait(timeout_s=60).status is Status.DONE
     assert arrived(scene, key) == data
     assert scene.proxy.bytes_up < SIZE + OVERHEAD
@@ -121,13 +122,13 @@ def test_a_pause_lets_the_part_in_flight_finish_and_sends_it_only_once(scene: Sc
 @pytest.mark.settings(connections=1, pause_grace_s=0.3)
 @on_one_server
 def test_a_part_that_takes_longer_than_its_grace_is_cut_and_sent_again(scene: Scene) -> None:
-    scene.proxy.limit(MIB)
+    hold(scene, Direction.UPLOAD, after=2 * MIB)
     with scene.device.client() as client:
         key, data = begin(scene, client, Direction.UPLOAD, SIZE)
         wait_for_bytes(client, key, MIB)
         assert client.transfer(key).pause()
-        wait_for(client, key, Status.PAUSED, within_s=6)  # the part alone would take eight seconds
-        scene.proxy.limit(None)
+        wait_for(client, key, Status.PAUSED)  # though the part cannot end
+        scene.proxy.release()
         assert client.transfer(key).resume()
         assert client.transfer(key).wait(timeout_s=60).status is Status.DONE
     assert arrived(scene, key) == data
@@ -137,18 +138,20 @@ def test_a_part_that_takes_longer_than_its_grace_is_cut_and_sent_again(scene: Sc
 @on_one_server
 @both_ways
 def test_a_resume_during_pausing_goes_straight_on_and_nobody_sees_paused(scene: Scene, direction: Direction) -> None:
-    scene.proxy.limit(6 * MIB)
+    hold(scene, direction, after=2 * MIB)
     with scene.device.client() as client, witness(scene) as heard:
         key, data = begin(scene, client, direction, SIZE)
         transfer = client.transfer(key)
-        for times in (1, 2):
-            wait_for_bytes(client, key, times * MIB)
+        for _ in range(2):
+            wait_for_bytes(client, key, MIB)
+            eventually(lambda: scene.proxy.holding)
             with frozen_worker(scene):  # it is still pausing, then, when the resume comes
                 assert transfer.pause()
                 assert transfer.state().status is Status.PAUSING
                 assert transfer.resume()
                 assert transfer.state().status is Status.ONGOING
-        scene.proxy.limit(None)
+            hold(scene, direction, after=2 * MIB)
+        scene.proxy.release()
         assert transfer.wait(timeout_s=60).status is Status.DONE
         heard.wait(key, Status.DONE)
         assert heard.of(key).count(Status.PAUSING) == 2
@@ -159,16 +162,17 @@ def test_a_resume_during_pausing_goes_straight_on_and_nobody_sees_paused(scene: 
 @pytest.mark.settings(max_transfers=1, connections=1)
 @on_one_server
 def test_a_pause_frees_the_slot_for_the_next_in_the_queue(scene: Scene) -> None:
-    scene.proxy.limit(6 * MIB)
+    hold(scene, Direction.DOWNLOAD, after=2 * MIB)
     with scene.device.client() as client:
         first, _ = begin(scene, client, Direction.DOWNLOAD, SIZE)
         second, _ = begin(scene, client, Direction.DOWNLOAD, MIB, seed=1)
         wait_for_bytes(client, first, MIB)
         assert client.transfer(second).state().status is Status.QUEUED
         assert client.transfer(first).pause()
+        wait_for(client, first, Status.PAUSED)
+        scene.proxy.release()
         wait_for(client, second, Status.DONE)
         assert client.transfer(first).state().status is Status.PAUSED
-        scene.proxy.limit(None)
         assert client.transfer(first).resume()
         wait_for(client, first, Status.DONE)
 
@@ -191,7 +195,7 @@ def test_what_waits_for_a_reason_is_paused_at_once_and_stays_so_when_the_reason_
 
 @on_one_server
 def test_commands_that_change_nothing_say_so(scene: Scene) -> None:
-    scene.proxy.limit(4 * MIB)
+    hold(scene, Direction.DOWNLOAD, after=MIB)
     with scene.device.client() as client:
         key, _ = begin(scene, client, Direction.DOWNLOAD, SIZE)
         transfer = client.transfer(key)
@@ -200,7 +204,7 @@ def test_commands_that_change_nothing_say_so(scene: Scene) -> None:
         assert not transfer.set_priority(0)
         assert transfer.set_priority(3)
         assert not transfer.set_priority(3)
-        scene.proxy.limit(None)
+        scene.proxy.release()
         transfer.wait(timeout_s=60)
         assert not transfer.pause()
         assert not transfer.resume()
@@ -216,7 +220,7 @@ def test_commands_that_change_nothing_say_so(scene: Scene) -> None:
 @on_one_server
 def test_a_held_queue_keeps_each_transfers_own_state_and_new_entries_wait(scene: Scene) -> None:
     device = scene.device
-    scene.proxy.limit(8 * MIB)
+    hold(scene, Direction.DOWNLOAD, after=IN_THE_MIDDLE)
     with device.client() as client:
         going, data = begin(scene, client, Direction.DOWNLOAD, SIZE)
         paused, _ = begin(scene, client, Direction.DOWNLOAD, MIB, seed=1)
@@ -225,13 +229,13 @@ def test_a_held_queue_keeps_each_transfers_own_state_and_new_entries_wait(scene:
         assert client.pause_all()
         assert not client.pause_all()
         wait_for(client, going, Status.QUEUED)
+        scene.proxy.release()
         new, _ = begin(scene, client, Direction.DOWNLOAD, MIB, seed=2)
         assert_nothing_moves(scene, Direction.DOWNLOAD)
         eventually(lambda: device.get(device.machine_id).get("queue_paused") is True)
     device.kill()
     device.start()
     scene.proxy.reset_counts()
-    scene.proxy.limit(None)
     with device.client() as client:
         assert client.state().queue_paused
         assert client.transfer(going).state().status is Status.QUEUED
@@ -253,7 +257,7 @@ def test_a_held_queue_keeps_each_transfers_own_state_and_new_entries_wait(scene:
 @on_one_server
 def test_another_device_pauses_resumes_and_removes_by_editing_the_queue(scene: Scene) -> None:
     device = scene.device
-    scene.proxy.limit(6 * MIB)
+    hold(scene, Direction.DOWNLOAD, after=2 * MIB)
     file_id = scene.remote_file(content(SIZE))
     key = download_of(file_id)
 
@@ -285,7 +289,7 @@ def test_another_device_pauses_resumes_and_removes_by_editing_the_queue(scene: S
 @on_one_server
 def test_a_changed_priority_changes_the_order_of_what_waits(scene: Scene) -> None:
     device = scene.device
-    scene.proxy.limit(8 * MIB)
+    hold(scene, Direction.DOWNLOAD, after=MIB)
     with device.client() as client, witness(scene) as heard:
         running, _ = begin(scene, client, Direction.DOWNLOAD, 2 * LEAF)
         keys = [begin(scene, client, Direction.DOWNLOAD, 1000, seed=seed)[0] for seed in (1, 2, 3)]
@@ -294,7 +298,7 @@ def test_a_changed_priority_changes_the_order_of_what_waits(scene: Scene) -> Non
         device.edit_machine(lambda raw: raw["queue"][2].update(priority=PRIORITY_HIGH + 1))
         eventually(lambda: client.transfer(keys[1]).state().priority == PRIORITY_HIGH + 1)
         assert client.transfer(running).state().status is Status.ONGOING
-        scene.proxy.limit(None)
+        scene.proxy.release()
         for key in keys:
             heard.wait(key, Status.DONE)
         paths = [client.transfer(key).path for key in (running, keys[1], keys[2], keys[0])]
@@ -304,16 +308,16 @@ def test_a_changed_priority_changes_the_order_of_what_waits(scene: Scene) -> Non
 @pytest.mark.settings(max_transfers=1, connections=1)
 @on_one_server
 def test_now_takes_the_slot_of_another_which_goes_on_by_itself(scene: Scene) -> None:
-    scene.proxy.limit(12 * MIB)
+    hold(scene, Direction.DOWNLOAD, after=IN_THE_MIDDLE)
     with scene.device.client() as client, witness(scene) as heard:
         victim, data = begin(scene, client, Direction.DOWNLOAD, SIZE)
         wait_for_bytes(client, victim, LEAF + MIB)
         urgent, _ = begin(scene, client, Direction.DOWNLOAD, LEAF, seed=1, priority=PRIORITY_NOW)
         assert wait_for(client, victim, Status.SUSPENDED).reason is Reason.PREEMPTED
-        wait_for(client, urgent, Status.DONE)
-        scene.proxy.limit(None)
-        wait_for(client, victim, Status.DONE)
-        heard.wait(victim, Status.DONE)
+        scene.proxy.release()
+        for key in (urgent, victim):
+            heard.wait(key, Status.DONE)
+        assert heard.order(Status.DONE) == [client.transfer(key).path for key in (urgent, victim)]
         assert heard.of(victim).count(Status.ONGOING) == 2
     assert arrived(scene, victim) == data
     # The first leaf of the victim once, and what was cut of the second.
@@ -326,7 +330,7 @@ def test_now_takes_the_slot_of_another_which_goes_on_by_itself(scene: Scene) -> 
 @on_one_server
 @pytest.mark.parametrize("paused", [False, True], ids=["ongoing", "paused"])
 def test_a_cancelled_download_leaves_nothing_behind(scene: Scene, paused: bool) -> None:
-    scene.proxy.limit(6 * MIB)
+    hold(scene, Direction.DOWNLOAD, after=2 * MIB)
     with scene.device.client() as client:
         key, _ = begin(scene, client, Direction.DOWNLOAD, SIZE)
         wait_for_bytes(client, key, MIB)
@@ -338,7 +342,7 @@ def test_a_cancelled_download_leaves_nothing_behind(scene: Scene, paused: bool) 
         assert transfer.cancel()
         assert not transfer.cancel()
         assert transfer.state().status is Status.CANCELLED
-        eventually(lambda: partials(scene) == [], within_s=10)
+        eventually(lambda: partials(scene) == [])
     eventually(lambda: scene.device.queued() == [])
     assert not scene.device.path_of(key.file_id).exists()
 
@@ -350,19 +354,18 @@ def test_a_cancelled_upload_is_aborted_at_the_server(scene: Scene, paused: bool)
         listed = scene.s3.client().list_multipart_uploads(Bucket=scene.s3.bucket).get("Uploads", [])
         return [upload for upload in listed if upload["Key"] == file_id]
 
-    scene.proxy.limit(8 * MIB)
+    hold(scene, Direction.UPLOAD, after=IN_THE_MIDDLE)
     with scene.device.client() as client:
-        # A content of its own: the servers keep their buckets from test to test.
-        key, _ = begin(scene, client, Direction.UPLOAD, SIZE, seed=100 + paused)
+        key, _ = begin(scene, client, Direction.UPLOAD, SIZE)
         wait_for_bytes(client, key, LEAF + MIB)
         assert unfinished(key.file_id)
         transfer = client.transfer(key)
         if paused:
-            transfer.pause()
-            wait_for(client, key, Status.PAUSED)
+            pause_after(scene, client, key, LEAF + MIB)
         assert transfer.cancel()
         assert not transfer.cancel()
-        eventually(lambda: unfinished(key.file_id) == [], within_s=10)
+        scene.proxy.release()
+        eventually(lambda: unfinished(key.file_id) == [])
         assert state_of(client, key) is None or client.transfer(key).state().status is Status.CANCELLED
     eventually(lambda: scene.device.queued() == [])
     listed = scene.s3.client().list_objects_v2(Bucket=scene.s3.bucket, Prefix=key.file_id)
@@ -411,15 +414,16 @@ def test_a_failed_transfer_stays_visible_over_restarts_until_it_is_retried_or_re
 @on_one_server
 @both_ways
 def test_a_stop_suspends_and_a_start_goes_on_by_itself_with_what_is_missing(scene: Scene, direction: Direction) -> None:
-    scene.proxy.limit(12 * MIB)
+    hold(scene, direction, after=IN_THE_MIDDLE)
     with witness(scene) as heard:
         with scene.device.client() as client:
             key, data = begin(scene, client, direction, SIZE)
-            wait_for_bytes(client, key, LEAF + 2 * MIB)
+            wait_for_bytes(client, key, LEAF + MIB)
         assert scene.device.stop() == 0
         eventually(lambda: (Status.SUSPENDED, "shutdown") in [told[1:] for told in heard.told])
+    scene.proxy.cut()  # else what the kernel still has of it would count
     scene.proxy.reset_counts()
-    scene.proxy.limit(None)
+    scene.proxy.release()
     scene.device.start()
     eventually(lambda: scene.device.queued() == [])
     assert arrived(scene, key) == data
@@ -433,7 +437,7 @@ def test_a_stop_suspends_and_a_start_goes_on_by_itself_with_what_is_missing(scen
 @on_one_server
 def test_the_command_line_steers_transfers_by_name_and_says_what_changed(scene: Scene) -> None:
     device = scene.device
-    scene.proxy.limit(2 * MIB)
+    hold(scene, Direction.DOWNLOAD, after=MIB)
 
     def said(*arguments: str) -> Any:
         return json.loads(device.cli(*arguments, "--json").stdout)

@@ -12,7 +12,7 @@ from dmedia_transfer.model import Direction
 from dmedia_transfer.states import Reason, Status
 from tests.device import Device
 from tests.drives import Drive
-from tests.e2e.acting import LEAF, MIB, on_one_server
+from tests.e2e.acting import LEAF, MIB, hold, on_one_server
 from tests.e2e.conftest import Scene
 from tests.e2e.looking import ask, assert_finished, prepared, recorded, wait_until
 from tests.waiting import eventually
@@ -38,18 +38,18 @@ def device_with_drive(bare_device: Device, drive: Drive) -> Device:
 
 @pytest.mark.settings(connections=CONNECTIONS)
 def test_a_drive_that_is_pulled_out_and_put_back(device_with_drive: Device, stage: Scene, drive: Drive) -> None:
-    size = 4 * LEAF + 5
+    size = 3 * LEAF + 5
     key, data = prepared(stage, Direction.DOWNLOAD, size)
     ask(stage, key)
-    stage.proxy.limit(12 * MIB)
+    hold(stage, Direction.DOWNLOAD, after=3 * LEAF)  # one is there, then, and each connection is within another
     stage.device.start()
     eventually(lambda: recorded(stage.device, key))
     drive.pull()
+    stage.proxy.release()
     state = wait_until(stage.device, key, Status.SUSPENDED)
     assert state.reason is Reason.STORE_MISSING, state
     assert stage.home in state.error
     assert list(drive.path.iterdir()) == [], "nothing is written into the empty mount point"
-    stage.proxy.limit(None)
     drive.plug()
     assert_finished(stage, key, data)
     assert stage.proxy.bytes_down <= size + CONNECTIONS * LEAF + MIB, "what was on the drive is not fetched again"
@@ -118,10 +118,11 @@ def test_a_disk_that_fails_and_loses_what_was_written_publishes_nothing_corrupt(
     stage.device.extra_env["PYTHONPATH"] = ":".join([str(site), str(Path(__file__).parents[2])])
     key, data = prepared(stage, Direction.DOWNLOAD, 2 * LEAF + 5)
     ask(stage, key)
-    stage.proxy.limit(24 * MIB)
+    hold(stage, Direction.DOWNLOAD, after=LEAF + MIB)
     stage.device.start()
     eventually(lambda: recorded(stage.device, key))
     Path(f"{mark}.armed").touch()
+    stage.proxy.release()
     eventually(mark.exists)
     assert_finished(stage, key, data)
     assert "nothing of what was written is trusted any more" in stage.device.log()

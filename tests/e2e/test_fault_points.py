@@ -19,7 +19,7 @@ from dmedia_transfer import documents
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.model import Direction, TransferKey
 from dmedia_transfer.states import Status
-from tests.e2e.acting import MIB
+from tests.e2e.acting import LEAF, MIB, hold
 from tests.e2e.conftest import Scene
 from tests.e2e.looking import ask, assert_finished, left_over, prepared, recorded, rows, status_of, wait_until
 from tests.factories import content
@@ -176,7 +176,7 @@ def test_an_upload_that_is_resumed_survives_a_kill_at(stage: Scene, tmp_path: Pa
     ask(stage, key)
     begin_slowly(stage, key)
     stage.device.kill()
-    stage.proxy.limit(None)
+    stage.proxy.release()
     death = Death(stage, tmp_path, point)
     stage.device.launch()
     death.comes()
@@ -192,14 +192,14 @@ def test_an_upload_that_is_cancelled_leaves_nothing_after_a_kill_at(stage: Scene
     begin_slowly(stage, key)
     with stage.device.client() as client:
         assert client.transfer(key).cancel()
-    stage.proxy.limit(None)
+    stage.proxy.release()
     death.comes()
     eventually(lambda: not left_over(stage, key))
 
 
 def begin_slowly(stage: Scene, key: TransferKey) -> None:
     """Start the daemon, and let one part arrive, but not all."""
-    stage.proxy.limit(8 * MIB)
+    hold(stage, key.direction, after=LEAF + MIB)
     stage.device.start()
     eventually(lambda: recorded(stage.device, key))
     assert len(recorded(stage.device, key)) < 2

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from dmedia_transfer.model import Direction
-from tests.e2e.acting import LEAF, MIB, moved
+from tests.e2e.acting import LEAF, MIB, hold, moved
 from tests.e2e.conftest import Scene
 from tests.e2e.looking import ask, assert_finished, prepared, recorded
 from tests.waiting import eventually
 
-LEAVES = 6
+LEAVES = 5
 SIZE = (LEAVES - 1) * LEAF + 12345
 OTHER_TRAFFIC = MIB  # requests, headers, and answers without payload
 
@@ -33,7 +33,7 @@ def has_ended(pid: int) -> bool:
 def test_after_a_kill_only_what_is_not_on_record_is_moved(scene: Scene, direction: Direction, victim: str) -> None:
     device, proxy = scene.device, scene.proxy
     key, data = prepared(scene, direction, SIZE)
-    proxy.limit(12 * MIB)
+    hold(scene, direction, after=4 * LEAF + MIB)  # two are there, then, and each connection may be within another
     ask(scene, key)
     eventually(lambda: len(recorded(device, key)) >= 2)
     workers = device.workers()
@@ -47,7 +47,7 @@ def test_after_a_kill_only_what_is_not_on_record_is_moved(scene: Scene, directio
     assert 2 <= len(on_record) < LEAVES
     proxy.cut()
     proxy.reset_counts()
-    proxy.limit(None)
+    proxy.release()
     proxy.refuse(False)
     if victim == "daemon":
         device.start()

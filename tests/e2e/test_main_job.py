@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 
 import pytest
 import requests
@@ -14,13 +13,13 @@ from dmedia_transfer.errors import InvalidRequest, TransferError
 from dmedia_transfer.model import PRIORITY_NOW, Direction, TransferKey
 from dmedia_transfer.states import Status
 from dmedia_transfer.statusdoc import StatusDocument, read_status, transfers_id
-from tests.e2e.acting import download_of, wait_for
+from tests.e2e.acting import download_of, hold, wait_for
 from tests.e2e.conftest import Scene
 from tests.factories import content
-from tests.waiting import eventually
+from tests.waiting import WAIT_S, eventually
 
 MIB = 1024 * 1024
-SIZE = 20 * MIB + 12345
+SIZE = 17 * MIB + 12345  # three leaves
 
 
 def test_an_entry_that_another_device_wrote_is_downloaded_and_leaves_the_queue(scene: Scene) -> None:
@@ -40,10 +39,16 @@ def test_an_entry_that_another_device_wrote_is_downloaded_and_leaves_the_queue(s
 def test_a_local_app_asks_and_sees_the_progress_all_the_way(scene: Scene) -> None:
     data = content(SIZE)
     file_id = scene.remote_file(data)
-    scene.proxy.limit(20 * MIB)
+    scene.proxy.hold(up=False, after=SIZE // 4)
     seen: list[TransferState] = []
+
+    def see(state: TransferState) -> None:
+        seen.append(state)
+        if scene.proxy.holding:
+            scene.proxy.hold(up=False, after=SIZE // 4)  # on to the next quarter
+
     with scene.device.client() as client:
-        end = client.queue_download(file_id, requested_by="player").wait(seen.append, timeout_s=60)
+        end = client.queue_download(file_id, requested_by="player").wait(see, timeout_s=WAIT_S)
     assert end.status is Status.DONE
     done = [state.progress.bytes_done for state in seen]
     assert done == sorted(done)
@@ -64,11 +69,11 @@ def test_the_other_devices_can_see_what_this_one_does(scene: Scene) -> None:
             return read_status(scene.device.get(document_id))
         return None
 
-    scene.proxy.limit(4 * MIB)
+    scene.proxy.hold(up=False, after=MIB)
     scene.device.queue({"id": "watched", "file_id": file_id})
     status = eventually(lambda: (found := told()) and found.counts.get("ongoing") and found)
     assert status.transfers[0].file_id == file_id
-    scene.proxy.limit(None)
+    scene.proxy.release()
     status = eventually(lambda: (found := told()) and found.finished and found)
     assert (status.finished[0].file_id, status.finished[0].status) == (file_id, Status.DONE)
     eventually(lambda: not told().transfers)  # type: ignore[union-attr]
@@ -78,7 +83,7 @@ def test_an_upload_reaches_the_bucket_and_is_recorded(scene: Scene) -> None:
     data = content(SIZE)
     file_id = scene.local_file(data)
     with scene.device.client() as client:
-        end = client.queue_upload(file_id, scene.bucket).wait(timeout_s=60)
+        end = client.queue_upload(file_id, scene.bucket).wait(timeout_s=WAIT_S)
     assert (end.status, end.error) == (Status.DONE, "")
     assert scene.get_object(file_id) == data
     eventually(lambda: scene.device.get(file_id)["stored"].get(scene.bucket, {}).get("copies") == 1)
@@ -89,10 +94,10 @@ def test_a_small_file_goes_both_ways(scene: Scene) -> None:
     data = content(1000)
     file_id = scene.local_file(data)
     with scene.device.client() as client:
-        assert client.queue_upload(file_id, scene.bucket).wait(timeout_s=60).status is Status.DONE
+        assert client.queue_upload(file_id, scene.bucket).wait(timeout_s=WAIT_S).status is Status.DONE
         eventually(lambda: scene.device.get(file_id)["stored"].get(scene.bucket))
         scene.device.path_of(file_id).unlink()
-        assert client.queue_download(file_id).wait(timeout_s=60).status is Status.DONE
+        assert client.queue_download(file_id).wait(timeout_s=WAIT_S).status is Status.DONE
     assert scene.device.path_of(file_id).read_bytes() == data
 
 
@@ -100,9 +105,9 @@ def test_an_object_that_is_there_already_is_not_sent_again(scene: Scene) -> None
     data = content(SIZE)
     file_id = scene.local_file(data)
     with scene.device.client() as client:
-        client.queue_upload(file_id, scene.bucket).wait(timeout_s=60)
+        client.queue_upload(file_id, scene.bucket).wait(timeout_s=WAIT_S)
         scene.proxy.reset_counts()
-        client.queue_upload(file_id, scene.bucket).wait(timeout_s=60)
+        client.queue_upload(file_id, scene.bucket).wait(timeout_s=WAIT_S)
     assert scene.proxy.bytes_up < MIB
 
 
@@ -113,7 +118,7 @@ def test_a_corrupt_object_publishes_nothing_names_the_leaf_and_keeps_the_rest(sc
     damaged[9 * MIB] ^= 1
     scene.put_object(file_id, bytes(damaged))
     with scene.device.client() as client:
-        end = client.queue_download(file_id).wait(timeout_s=60)
+        end = client.queue_download(file_id).wait(timeout_s=WAIT_S)
         assert end.status is Status.FAILED
         for fact in (file_id, "leaf 1", scene.bucket):
             assert fact in end.error
@@ -123,7 +128,7 @@ def test_a_corrupt_object_publishes_nothing_names_the_leaf_and_keeps_the_rest(sc
         scene.proxy.reset_counts()
         transfer = client.transfer(download_of(file_id))
         assert transfer.retry()
-        assert transfer.wait(timeout_s=60).status is Status.DONE
+        assert transfer.wait(timeout_s=WAIT_S).status is Status.DONE
     assert scene.device.path_of(file_id).read_bytes() == data
     assert scene.proxy.bytes_down < 9 * MIB  # the other leaves were kept
 
@@ -183,16 +188,16 @@ def test_the_first_request_of_a_worker_waits_for_nothing_but_the_documents(scene
     with scene.device.client() as client:
         for seed in range(3):  # the pool is warm after the first
             file_id = scene.remote_file(content(1000, seed=seed))
-            client.queue_download(file_id).wait(timeout_s=60)
+            client.queue_download(file_id).wait(timeout_s=WAIT_S)
     assert len(scene.device.workers()) == 1
 
 
 @pytest.mark.parametrize("direction", list(Direction))
-def test_sigterm_ends_the_daemon_in_under_two_seconds_and_a_start_goes_on_by_itself(
+def test_sigterm_ends_the_daemon_whatever_hangs_and_a_start_goes_on_by_itself(
     scene: Scene, direction: Direction
 ) -> None:
     data = content(SIZE)
-    scene.proxy.limit(4 * MIB)
+    hold(scene, direction, after=MIB)
     with scene.device.client() as client:
         if direction is Direction.DOWNLOAD:
             file_id = scene.remote_file(data)
@@ -203,10 +208,8 @@ def test_sigterm_ends_the_daemon_in_under_two_seconds_and_a_start_goes_on_by_its
             client.queue_upload(file_id, scene.bucket)
             key = TransferKey(Direction.UPLOAD, file_id, scene.bucket)
         eventually(lambda: client.transfer(key).state().progress.bytes_done > 0)
-    begun = time.monotonic()
     assert scene.device.stop() == 0
-    assert time.monotonic() - begun < 2.0
-    scene.proxy.limit(None)
+    scene.proxy.release()
     scene.device.start()
     eventually(lambda: scene.device.queued() == [])
     arrived = (
@@ -244,7 +247,7 @@ def test_many_listeners_and_requests_at_once_are_served(scene: Scene) -> None:
 
     def watch(file_id: str) -> None:
         with scene.device.client() as client:
-            ends.append(client.queue_download(file_id).wait(timeout_s=60).status)
+            ends.append(client.queue_download(file_id).wait(timeout_s=WAIT_S).status)
 
     threads = [threading.Thread(target=watch, args=(file_id,)) for file_id in files]
     for thread in threads:

@@ -1,6 +1,7 @@
 """A big file in each direction over a line that cuts, stalls, slows and garbles, while daemon and workers are killed.
 
-Faults come at random (seeded) while leaves advance. `HYPOTHESIS_PROFILE=soak` asks for more of them.
+Faults come at random (seeded) while leaves advance: each kind once, or with a server that is slow itself, half of them.
+`HYPOTHESIS_PROFILE=soak` asks for a file of 256 MiB and for many more.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from tests.waiting import eventually
 
 SOAK: Final = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 CONNECTIONS: Final = 4
-STALL_S: Final = 3.0
-LAST_LEAVES: Final = 8  # no new fault is due while these move, so that none comes too late to be felt
-FAULT_S: Final = 1.5  # seconds that what is left to be moved lasts for each fault that is left, once it runs ahead
+STALL_S: Final = 3.0 if SOAK else 1.5
+LAST_LEAVES: Final = 6  # no new fault is due while these move, so that none comes too late to be felt
+FAULT_S: Final = 1.0  # seconds that what is left to be moved lasts for each fault that is left, once it runs ahead
 LEGS: Final = {  # the server, and what it can take: size of the file, bytes per second, faults
-    "rclone_s3": (256 * MIB, 24 * MIB, 50 if SOAK else 12),
-    "moto_s3": (50 * MIB, 10 * MIB, 20 if SOAK else 6),  # it reads an object from its start for each range
+    "rclone_s3": (256 * MIB, 24 * MIB, 50) if SOAK else (96 * MIB, 24 * MIB, 8),
+    "moto_s3": (50 * MIB, 10 * MIB, 20 if SOAK else 4),  # it reads an object from its start for each range
 }
 
 
@@ -77,7 +78,7 @@ class Tormentor:
                 proxy.cut_after(self.chance.randrange(1, self._answer_bytes()))
             case Fault.STALL:
                 proxy.stall()
-                time.sleep(STALL_S + 1)
+                time.sleep(STALL_S + 0.5)
                 proxy.stall(False)
             case Fault.SLOW:
                 proxy.limit(self.rate_bps / 10)

@@ -11,12 +11,12 @@ import pytest
 from dmedia_transfer.bindings import Bindings
 from dmedia_transfer.model import Direction, TransferKey
 from dmedia_transfer.states import Reason, Status
-from tests.e2e.acting import LEAF, MIB, on_one_server
+from tests.e2e.acting import LEAF, MIB, hold, on_one_server
 from tests.e2e.conftest import Scene
 from tests.e2e.looking import ask, assert_finished, prepared, recorded, unfinished, wait_until
 from tests.waiting import eventually
 
-LEAVES = 4
+LEAVES = 3
 SIZE = (LEAVES - 1) * LEAF + 12345
 slowly = pytest.mark.settings(connections=1, log_level="INFO")
 
@@ -24,14 +24,14 @@ slowly = pytest.mark.settings(connections=1, log_level="INFO")
 def paused_in_the_middle(scene: Scene, direction: Direction) -> tuple[TransferKey, bytes]:
     """A transfer that was paused when some of it was there, and not all."""
     key, data = prepared(scene, direction, SIZE)
-    scene.proxy.limit(8 * MIB)
+    hold(scene, direction, after=LEAF + MIB)
     ask(scene, key)
     eventually(lambda: recorded(scene.device, key))
     with scene.device.client() as client:
         assert client.transfer(key).pause()
+    scene.proxy.release()
     wait_until(scene.device, key, Status.PAUSED)
     assert 0 < len(recorded(scene.device, key)) < LEAVES
-    scene.proxy.limit(None)
     scene.proxy.reset_counts()
     return key, data
 
