@@ -30,6 +30,7 @@ BENCHMARKS: Final = (
     Benchmark("latency", full=("--rounds", "50"), quick=("--rounds", "10")),
     Benchmark("pause", full=("--rounds", "10"), quick=("--rounds", "3", "--size-mib", "256")),
     Benchmark("s3", full=("--size-mib", "1024", "--rounds", "5"), quick=("--size-mib", "128", "--rounds", "2")),
+    Benchmark("idle", full=("--seconds", "30"), quick=("--seconds", "10", "--starts", "2", "--entries", "100")),
     Benchmark("bus", full=("--seconds", "10"), quick=("--seconds", "2")),
     Benchmark("queue", full=("--entries", "100,1000,10000"), quick=("--entries", "100")),
     Benchmark("peer", full=("--size-mib", "1024", "--rounds", "5"), quick=("--quick",)),

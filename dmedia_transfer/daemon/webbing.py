@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dmedia_transfer.config import Config
 from dmedia_transfer.couch.database import Database
@@ -15,9 +15,10 @@ from dmedia_transfer.filestore import FileStores
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.localstores import LocalStores
 from dmedia_transfer.ports import Control, JobControl
-from dmedia_transfer.web.edges import Edges
-from dmedia_transfer.web.server import SOCKET_NAME, WebServer
-from dmedia_transfer.web.tokens import FILE_NAME, load_secret
+
+if TYPE_CHECKING:
+    from dmedia_transfer.web.edges import Edges
+    from dmedia_transfer.web.server import WebServer
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,10 @@ class Webbing:
         settings = self._config.web
         if not settings.enabled:
             return
+        # Only here: it takes a third of a second to import, and 10 MiB, which is not for those who do not want it.
+        from dmedia_transfer.web.server import SOCKET_NAME, WebServer
+        from dmedia_transfer.web.tokens import FILE_NAME, load_secret
+
         try:
             secret = load_secret(self._config.state_dir / FILE_NAME)
             self._database = Database(self._address, self._config.database, read_timeout_s=READ_TIMEOUT_S)
@@ -85,6 +90,8 @@ class Webbing:
             self._server.stop()
 
     def _edges(self, database: Database) -> Edges:
+        from dmedia_transfer.web.edges import Edges
+
         def machine_queue(machine_id: str) -> Any:
             return OtherMachineQueue(database, machine_id)
 
