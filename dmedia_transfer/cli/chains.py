@@ -77,38 +77,58 @@ def move_command(device: Device, *, file: str, source: str, target: str, no_wait
     return 0
 
 
-@command("fetch-from", "Bring a file here from another machine, through a store.")
+@command("fetch-from", "Bring a file here from another machine.")
 @click.argument("machine")
 @click.argument("file")
-@click.option("--via", required=True, metavar="STORE", help="A store that both machines can use.")
+@click.option("--via", default="", metavar="STORE", help="A store that both machines can use.")
 @json_option()
 @with_device
 def fetch_from_command(device: Device, *, machine: str, file: str, via: str, as_json: bool) -> int:
-    """Bring FILE here from MACHINE, through a store: it is uploaded there and downloaded here.
+    """Bring FILE here from MACHINE: straight from there, where machines speak to each other (`[peer]`).
 
-    The download waits until the upload has arrived, also if MACHINE is off for now.
+    With --via, it goes through a store: it is uploaded there and downloaded here. The download waits until the upload
+    has arrived, also if MACHINE is off for now.
 
     \b
-    Example:
+    Examples:
+      dmedia-transfer fetch-from tv film.mkv
       dmedia-transfer fetch-from tv film.mkv --via my-bucket
     """
     output = Output(as_json=as_json)
     _ = device.client
     with device.database() as database:
         raw = device.file(database, file)
-        store = device.store(database, via)
         there = device.machine(database, machine)
         if there["_id"] == device.machine_id:
             raise InvalidRequest("this is the machine you are at")
+        store = device.store(database, via) if via else _store_of(device, database, there, raw)
         steps = []
-        if not _has(raw, store["_id"]):
+        if via and not _has(raw, store["_id"]):
             steps.append(_Step(there["_id"], _entry(raw, Direction.UPLOAD, store)))
-        steps.append(_Step(device.machine_id, _entry(raw, Direction.DOWNLOAD, store)))
+        steps.append(_Step(device.machine_id, _entry(raw, Direction.DOWNLOAD, store, only=not via)))
         _queue(device, database, steps)
     label = words.printable(str(raw.get("name") or words.short(raw["_id"])))
-    output.line(f"{label} comes from {words.printable(str(there.get('hostname')))} through {_name(store)}")
+    through = f" through {_name(store)}" if via else ""
+    output.line(f"{label} comes from {words.printable(str(there.get('hostname')))}{through}")
     output.value({"file_id": raw["_id"], "transfers": len(steps)})
     return 0
+
+
+def _store_of(
+    device: Device, database: Database, machine: Mapping[str, Any], raw: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The FileStore of another machine from which a file can be had; of several, one that is known to have it."""
+    from dmedia_transfer import documents
+
+    name = words.printable(str(machine.get("hostname") or machine["_id"]))
+    if device.reach is None:
+        raise InvalidRequest("this machine speaks to no others (`[peer]`): --via STORE names one for the way")
+    device.reach.settings(machine["_id"])  # says why it cannot be reached
+    stores = [each for each in database.get_stores() if each.get("machine_id") == machine["_id"]]
+    having = [each for each in stores if documents.read_store(each).plugin == "filestore" and _has(raw, each["_id"])]
+    if not having:
+        raise FileMissing(f"no FileStore of {name} is known to have it")
+    return having[0]
 
 
 def _steps_of_move(

@@ -80,8 +80,7 @@ JOURNAL_ALONE: Final = {  # a write, and what is so after it
         "journal.checkpoints.load('f') is None",
     ),
 }
-# What a peer sends us: the daemon does not serve peers yet. No kill at these is tried here.
-NOT_REACHED: Final = ("incoming.written", "incoming.recorded")
+RECEIVING_FROM_A_PEER: Final = ("incoming.written", "incoming.recorded")  # tried in `test_peers`
 ALL: Final = (
     *DOWNLOADING,
     *UPLOADING,
@@ -93,7 +92,7 @@ ALL: Final = (
     *SWEEPING,
     *STOPPING,
     *JOURNAL_ALONE,
-    *NOT_REACHED,
+    *RECEIVING_FROM_A_PEER,
 )
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -27,7 +28,9 @@ from tests.bus import running_bus
 from tests.couch import TIMEOUT_S, CouchServer
 from tests.device import eventually
 from tests.e2e.acting import download_of, state_of, wait_for_bytes
+from tests.e2e.looking import recorded
 from tests.e2e.members import Member, Phone
+from tests.e2e.test_fault_points import RECEIVING_FROM_A_PEER
 from tests.factories import content
 from tests.lan import Lan, Place
 from tests.proxy import FaultyProxy
@@ -158,7 +161,7 @@ def library(tmp_path_factory: pytest.TempPathFactory, couchdb_server: CouchServe
                     "DMEDIA_SYNC_USER": couchdb_server.user,
                     "DMEDIA_SYNC_PASSWORD": couchdb_server.password,
                     "DMEDIA_PEER__ENABLED": "true",
-                    "DMEDIA_PEER__PORT": "0",
+                    "DMEDIA_PEER__PORT": "5987" if lan.is_real else "0",
                     "DMEDIA_PEER__HOST": "" if lan.is_real else place.address,
                 },
                 prefix=place.prefix,
@@ -194,14 +197,33 @@ def test_a_film_is_sent_to_another_machine(library: Library) -> None:
     library.arrives(library.den, film, seed=2)
 
 
+@pytest.mark.parametrize("point", RECEIVING_FROM_A_PEER)
+def test_a_film_that_is_sent_arrives_though_the_server_was_killed_at(
+    library: Library, tmp_path: Path, point: str
+) -> None:
+    seed = RECEIVING_FROM_A_PEER.index(point) + 20
+    film = library.film(library.laptop, seed=seed)
+    mark = tmp_path / "mark"
+    library.den.stop()
+    library.den.start(DMEDIA_FAULT=point, DMEDIA_FAULT_MARK=str(mark))
+    eventually(partial(library.is_known_to_all, library.den))
+    library.ask(library.laptop, film, action="upload", store_id=library.den.store_id)
+    eventually(mark.exists)
+    library.phone.sees_transfer(library.laptop, film, Status.DONE)
+    library.arrives(library.den, film, seed=seed)
+    uploads = library.den.state_dir / "peer" / "uploads"
+    eventually(lambda: not list(uploads.iterdir()))
+    assert not [path for path in (library.den.store_dir / "partial").rglob("*") if path.is_file()]
+
+
 def test_a_film_that_is_still_arriving_is_passed_on(library: Library) -> None:
     film = library.film(library.laptop, seed=3)
     library.laptop.limit(4 * MIB)
     library.ask(library.tv, film)
-    library.tv.wait_for(film, 9 * MIB)  # one leaf after the other: the first is verified
+    eventually(lambda: recorded(library.tv, download_of(film)))  # one leaf after the other: the first is verified
     library.laptop.limit(64 * 1024)
     library.ask(library.den, film, store_id=library.tv.store_id, only=True)
-    library.den.wait_for(film, 1 * MIB)
+    eventually(lambda: recorded(library.den, download_of(film)))
     assert not library.tv.path_of(film).exists()
     library.laptop.limit(0)
     library.arrives(library.tv, film, seed=3)

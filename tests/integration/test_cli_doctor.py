@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 
+from dmedia_transfer import documents
 from dmedia_transfer.errors import NoSource
 from dmedia_transfer.journal import Journal
-from dmedia_transfer.model import Direction, Failure, PauseQueue, TransferKey
+from dmedia_transfer.model import Direction, Failure, PauseQueue, TransferKey, random_id
+from dmedia_transfer.peers.section import PeerAddress, write_section
+from dmedia_transfer.peers.trust import Trust
 from dmedia_transfer.states import Status
 from tests.bus import PrivateBus, ServiceThread
 from tests.cli import Terminal
+from tests.peers import Machine
+from tests.peerserver import Host
 from tests.s3 import S3Server
 
 
@@ -189,3 +194,36 @@ def test_people_see_a_line_for_each_finding_and_what_to_do(bare_terminal: Termin
         lines[lines.index("wrong  FileStores: this machine has none") + 1].strip().startswith("`dmedia-transfer stores")
     )
     assert lines[-1].endswith("things wrong")
+
+
+def test_that_peers_are_off_is_a_note(running: Terminal) -> None:
+    assert verdicts(findings(running, code=0), "peers") == ["note"]
+
+
+def test_what_is_between_this_machine_and_others_is_tried(running: Terminal, host: Host, phone: Machine) -> None:
+    running.set(peer__enabled="true")
+    found = findings(running, code=1)
+    assert "no key for peers yet" in found["peers"][0]["sentence"]
+
+    # This machine is the phone of the server's tests, and the host is another machine of its library.
+    (running.home / "state" / "peer").mkdir()
+    (running.home / "state" / "peer" / "current.pem").write_bytes(phone.identity.file.read_bytes())
+    assert "not in our machine document" in findings(running, code=1)["peers"][0]["sentence"]
+
+    section = write_section(None, phone.identity.published, [])
+    there = PeerAddress("127.0.0.1", host.port)
+    with running.database() as database:
+        database.put({**documents.new_machine(running.machine_id, "tv", time=1.0), "peer": section})
+        raw = host.machine.document(peer=write_section(None, host.machine.identity.published, [there]))
+        database.put(raw)
+        database.put(documents.new_machine(random_id(), "old", time=1.0))
+    Trust(running.home / "state" / "peers.json").on_machine(raw)
+    found = findings(running, code=1)
+    assert "says nowhere that it can be reached" in found["peers"][0]["sentence"]
+    assert verdicts(found, "machine host") == ["good"]
+    assert "is not trusted" in found["machine old"][0]["sentence"]
+
+    host.stop()
+    found = findings(running, code=1)
+    assert verdicts(found, "machine host") == ["note"]
+    assert "it may be off" in found["machine host"][0]["sentence"]

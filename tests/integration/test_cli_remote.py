@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from dmedia_transfer import documents, leaves, statusdoc
-from dmedia_transfer.model import Direction, Failure, Progress, Transfer, TransferKey
+from dmedia_transfer.model import Direction, Failure, Progress, RecordStored, Transfer, TransferKey
+from dmedia_transfer.peers.section import PeerAddress, write_section
+from dmedia_transfer.peers.trust import Trust
 from dmedia_transfer.states import Reason, Status
 from tests.cli import Terminal
 from tests.factories import content, leaf_digests_of
+from tests.peers import make_machine
 
 TV, PHONE = "TV" + "A" * 22, "PHONE" + "A" * 19
 NAS, TV_DISK = "NAS" + "A" * 21, "TVDISK" + "A" * 18
@@ -184,3 +187,50 @@ def test_a_list_with_something_else_in_it_is_refused_as_a_whole(library: Termina
     listed = library.file("wanted.txt", f"{FILM}\n../../etc/passwd\n".encode())
     assert "ETC/PASSWD" in library.run("download", "--files-from", listed, "--on", "tv", code=2)
     assert queue_of(library, TV) == []
+
+
+# Peers.
+
+
+def with_peers(library: Terminal) -> None:
+    """The TV has published its certificate and an address, and this machine's daemon has learned of it."""
+    tv = make_machine(library.home / "tv-state")
+    section = write_section(None, tv.identity.published, [PeerAddress("192.0.2.7", 5987)])
+    library.set(peer__enabled="true")
+    with library.database() as database:
+        raw = database.get_machine(TV) or {}
+        database.put({**raw, "peer": section})
+        Trust(library.home / "state" / "peers.json").on_machine(database.get_machine(TV) or {})
+
+
+def test_where_other_machines_are_reached_is_listed_and_why_one_is_not(library: Terminal) -> None:
+    with_peers(library)
+    listed = {machine["hostname"]: machine for machine in library.json("machines")}
+    assert listed["tv"]["reached_at"] == "192.0.2.7:5987"
+    assert listed["phone"]["reached_at"] is None
+    assert "is not trusted" in listed["phone"]["not_reached"]
+    assert "192.0.2.7:5987" in library.run("machines")
+
+
+def test_a_film_is_fetched_straight_from_a_machine_that_can_be_reached(library: Terminal) -> None:
+    assert "--via" in library.run("fetch-from", "tv", "film.mkv", code=2)
+    with_peers(library)
+    assert "is not trusted" in library.run("fetch-from", "phone", "film.mkv", code=1)
+    assert "no FileStore of tv" in library.run("fetch-from", "tv", "film.mkv", code=1)
+    with library.database() as database:
+        database.record_stored([RecordStored(FILM, TV_DISK, 1, time.time())])
+    assert "film.mkv comes from tv\n" in library.run("fetch-from", "tv", "film.mkv")
+    (entry,) = queue_of(library, library.machine_id)
+    assert (entry["action"], entry["store_id"], entry["only"]) == ("download", TV_DISK, True)
+
+
+def test_a_key_is_replaced_soon_or_at_once(library: Terminal) -> None:
+    assert "enabled" in library.run("machines", "new-key", code=2)
+    with_peers(library)
+    first = library.json("machines", "new-key")["used"]
+    soon = library.json("machines", "new-key")
+    assert soon["used"] == soon["certificates"][0] == first
+    assert len(soon["certificates"]) == 2
+    now = library.json("machines", "new-key", "--at-once")
+    assert now["certificates"] == [now["used"]]
+    assert now["used"] not in soon["certificates"]

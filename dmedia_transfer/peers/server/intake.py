@@ -158,19 +158,14 @@ class Intake:
 
     async def remove(self, upload: Upload) -> None:
         """Forget an upload; nothing of it stays, unless somebody else needs it."""
-        if upload.finished and not upload.told:  # until the daemon has it
-            await self.call(self._uploads.save, upload.model_copy(update={"dropped": True}))
+        if not await self.call(self._uploads.drop, upload):  # not until the daemon has it
             return
         await self.call(self._remove, upload)
         log.info("%s: removed", upload)
 
     def confirm(self, upload_id: str) -> None:
         """The daemon has taken note of a file that was published."""
-        upload = self._uploads.get(upload_id)
-        if upload is not None and upload.dropped:
-            self._uploads.remove(upload)
-        elif upload is not None:
-            self._uploads.save(upload.model_copy(update={"told": True}), durable=False)
+        self._uploads.confirm(upload_id)
 
     async def sweep(self) -> None:
         """Remove what has expired, and tell again what was not confirmed: at the start, and every now and then."""
