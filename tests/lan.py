@@ -77,6 +77,7 @@ class Lan:
         self._places: list[Place] = []
         self._next_host = 10
         if self.is_real:
+            _clear_away()
             _ip("netns", "add", self._hub)
             _ip("-n", self._hub, "link", "add", "name", "lan", "type", "bridge")
             _ip("-n", self._hub, "link", "set", "lan", "up")
@@ -117,6 +118,14 @@ class Lan:
     def _new_address(self) -> str:
         self._next_host += 1
         return f"{_PREFIX if self.is_real else '127.0.0'}.{self._next_host}"
+
+
+def _clear_away() -> None:
+    """Remove what tests have left that were killed."""
+    for path in Path("/run/netns").glob("dmedia-*-*-*"):
+        if not Path("/proc", path.name.split("-")[1]).exists():
+            with contextlib.suppress(subprocess.CalledProcessError):
+                _ip("netns", "del", path.name)
 
 
 def _ip(*arguments: str) -> None:

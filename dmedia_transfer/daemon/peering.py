@@ -176,6 +176,7 @@ class Peering:
 
     def _listening(self, port: int) -> None:
         self._port = port
+        log.info("the server for peers listens on port %s", port)
         self._publish()
 
     def _server_problem(self, problem: str | None) -> None:

@@ -204,9 +204,10 @@ def test_a_film_that_is_sent_arrives_though_the_server_was_killed_at(
     seed = RECEIVING_FROM_A_PEER.index(point) + 20
     film = library.film(library.laptop, seed=seed)
     mark = tmp_path / "mark"
+    served = library.den.log().count("the server for peers listens on")
     library.den.stop()
     library.den.start(DMEDIA_FAULT=point, DMEDIA_FAULT_MARK=str(mark))
-    eventually(partial(library.is_known_to_all, library.den))
+    eventually(lambda: library.den.log().count("the server for peers listens on") > served)
     library.ask(library.laptop, film, action="upload", store_id=library.den.store_id)
     eventually(mark.exists)
     library.phone.sees_transfer(library.laptop, film, Status.DONE)
