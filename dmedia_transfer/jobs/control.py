@@ -10,36 +10,31 @@ No more than a few jobs run at once, each in a worker of its own: transfers do n
 from __future__ import annotations
 
 import logging
-import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from dmedia_transfer import leaves, retry
+from dmedia_transfer import retry
 from dmedia_transfer.errors import InvalidRequest, StoreMissing, TransferError, Unknown
-from dmedia_transfer.jobs.files import FileRecords
-from dmedia_transfer.jobs.item import CancelTimer, Item, Totals
+from dmedia_transfer.jobs.asking import check_path
+from dmedia_transfer.jobs.item import CancelTimer, Item
+from dmedia_transfer.jobs.records import Records, Stores
+from dmedia_transfer.jobs.steps import Question, Step, Steps, Turn
 from dmedia_transfer.model import (
     Advanced,
     Ended,
     Failure,
-    FileSpec,
-    ImportFiles,
     JobKind,
     JobProblem,
     LongJob,
     LongRun,
     Outcome,
-    ScanFolders,
-    ScanStore,
-    StoreSpec,
     TransferKey,
     VerifyFiles,
     random_id,
 )
-from dmedia_transfer.ports import Inquiries, JobListener, KnownFile, WorkerPool
+from dmedia_transfer.ports import Inquiries, JobListener, WorkerPool
 from dmedia_transfer.progress import RateMeter
 from dmedia_transfer.states import Event, Reason, Status
 
@@ -47,44 +42,9 @@ log = logging.getLogger(__name__)
 
 MAX_JOBS: Final = 2  # at once; disks and processors are there for transfers, too
 MAX_PATHS: Final = 1000  # of one import
-BATCH_FILES: Final = 100  # verified in one run
-BATCH_LEAVES: Final = 32 * 1024  # likewise: a megabyte of digests, unless one file alone has more
-LIST_PAGE: Final = 1000
 RECHECK_S: Final = 15.0  # until what waits for a disk or a store tries again
 MAX_NAME: Final = 256  # characters of `requested_by`
 MAX_BACKGROUND_SHARE: Final = 0.5  # of a bandwidth limit, for reading from a store
-
-
-class Records(FileRecords, Protocol):
-    """The journal's tables of jobs."""
-
-    def load(self) -> Sequence[LongJob]:
-        """All jobs, the oldest first."""
-
-    def put(self, job: LongJob) -> None:
-        """A job is new, or has changed; durable."""
-
-    def ended(self, job: LongJob) -> Sequence[str]:
-        """A job is over; returns the ones that are forgotten instead."""
-
-    def forget(self, job_id: str) -> None:
-        """Nobody wants to see it any more."""
-
-    def problems(self, job_id: str, *, offset: int, limit: int) -> Sequence[JobProblem]:
-        """What a person should look at."""
-
-    def totals(self, job_id: str) -> Totals:
-        """How far a job is."""
-
-
-class Stores(Protocol):
-    """The stores that this machine can use."""
-
-    def spec(self, store_id: str) -> StoreSpec:
-        """How to reach a store; see `ports.Stores.spec`."""
-
-    def homes(self) -> Sequence[StoreSpec]:
-        """The FileStores of this machine that are there."""
 
 
 class LongJobs:
@@ -127,7 +87,7 @@ class LongJobs:
         self._heal = heal
         self._download_bps = download_bps
         self._call_later = call_later
-        self._stall_s = stall_s
+        self._steps = Steps(inquiries=inquiries, stores=stores, records=records, stall_s=stall_s)
         self._clock = clock
         self._wall = wall
         self._chance = chance
@@ -147,6 +107,8 @@ class LongJobs:
             if not job.status.ended:
                 item.job = job.on(Event.CLEAR if job.status is Status.SUSPENDED else Event.LOST)
                 item.job = item.recount(self._records.totals(job.id))
+                if item.job.status is not job.status:
+                    self._records.put(item.job)
             self._tell("job_added", item.job)
         for item in list(self._items.values()):
             if item.job.status.ended and not item.job.ended:  # killed before it was wound up
@@ -195,7 +157,7 @@ class LongJobs:
         if len(paths) > MAX_PATHS:
             raise InvalidRequest(f"paths: has {len(paths)} paths, more than the {MAX_PATHS} of one import")
         for path in paths:
-            _check_path(path)
+            check_path(path)
         if store_id:
             if not self._stores.spec(store_id).local:
                 raise Unknown(f"store {store_id} is no FileStore of this machine")
@@ -315,92 +277,39 @@ class LongJobs:
 
     def _step(self, item: Item) -> None:
         """Do what is next of a job that is ongoing and that nobody has."""
-        job, key = item.job, item.job.key
         try:
-            if job.kind is JobKind.IMPORT:
-                self._run(item, self._import_files(item) if job.listed else ScanFolders(key, job.paths))
-            elif job.listed:
-                self._verify_files(item)
-            elif (store := self._stores.spec(job.store_id)).local and not item.scanned:
-                self._run(item, ScanStore(key, store))
-            else:
-                self._list_documents(item)
+            self._do(item, self._steps.next(item))
         except TransferError as error:
             self._went_wrong(item, Failure.of(error))
 
-    def _run(self, item: Item, job: LongRun | None) -> None:
-        """Give a step to a worker; None: there is nothing left to do."""
-        if job is None:
-            self._change(item, failure=None)
-            self._event(item, Event.FINISH)
-            self._close(item)
-            return
+    def _do(self, item: Item, step: Step) -> None:
+        match step:
+            case Question():
+                self._ask(item, step)
+            case Turn.LISTED:
+                self._put(item, item.recount(self._records.totals(item.job.id)).evolve(listed=True))
+                log.info("%s: %s files, %s bytes", item.job.key, item.job.files_total, item.job.progress.bytes_total)
+                self._do(item, self._steps.next(item))
+            case Turn.AGAIN:
+                self._do(item, self._steps.next(item))
+            case Turn.DONE:
+                self._change(item, failure=None)
+                self._event(item, Event.FINISH)
+                self._close(item)
+            case _:
+                self._run(item, step)
+
+    def _run(self, item: Item, run: LongRun) -> None:
+        """Give a step to a worker."""
         self._last_run -= 1
         item.run_id = self._last_run
         self._runs[item.run_id] = item
-        self._pool.run(item.run_id, job)
+        self._pool.run(item.run_id, run)
         limit_bps = self._download_bps()
-        if isinstance(job, VerifyFiles) and not job.store.local and limit_bps is not None:
+        if isinstance(run, VerifyFiles) and not run.store.local and limit_bps is not None:
             self._pool.set_share(item.run_id, limit_bps * MAX_BACKGROUND_SHARE, None)
 
-    def _import_files(self, item: Item) -> ImportFiles | None:
-        job = item.job
-        if not self._records.open_files(job.id, limit=1):
-            return None
-        homes = self._stores.homes()
-        if job.store_id:
-            return ImportFiles(item.job.key, job.paths, (self._stores.spec(job.store_id),), ())
-        if not homes:
-            raise StoreMissing("this machine has no FileStore, or none is there now")
-        return ImportFiles(item.job.key, job.paths, tuple(homes), tuple(homes))
-
-    def _list_documents(self, item: Item) -> None:
-        """The documents' part of the list: what they say is in the store."""
-
-        def found(page: Sequence[tuple[str, int]]) -> None:
-            known = [(file_id, size) for file_id, size in page if leaves.is_file_id(file_id)]
-            self._records.list_files(item.job.id, [(file_id.encode(), size, None) for file_id, size in known])
-            if len(page) < LIST_PAGE:
-                self._listed(item)
-            else:
-                item.listed_to = page[-1][0]
-            self._step(item)
-
-        self._inquire(
-            item,
-            found,
-            lambda answer: self._inquiries.list_stored(item.job.store_id, item.listed_to, LIST_PAGE, answer),
-        )
-
-    def _verify_files(self, item: Item) -> None:
-        store = self._stores.spec(item.job.store_id)
-        batch: list[str] = []
-        count = 0
-        for row in self._records.open_files(item.job.id, limit=BATCH_FILES):
-            count += -(-row.size // leaves.LEAF_BYTES)
-            if batch and count > BATCH_LEAVES:
-                break
-            batch.append(row.item.decode())
-        if not batch:
-            self._run(item, None)
-            return
-
-        def known(answers: Mapping[str, KnownFile | TransferError]) -> None:
-            files: list[FileSpec] = []
-            said: set[str] = set()
-            for answer in answers.values():
-                if isinstance(answer, KnownFile):
-                    files.append(answer.file)
-                    if answer.stored.get(store.store_id, 0) > 0:
-                        said.add(answer.file.file_id)
-            rest = tuple(file_id for file_id in batch if not isinstance(answers.get(file_id), KnownFile))
-            self._run(item, VerifyFiles(item.job.key, store, tuple(files), rest, frozenset(said), self._stall_s))
-
-        self._inquire(item, known, lambda answer: self._inquiries.read_files(batch, answer))
-
-    def _inquire(
-        self, item: Item, answered: Callable[[Any], None], ask: Callable[[Callable[[Any], None]], None]
-    ) -> None:
+    def _ask(self, item: Item, question: Question) -> None:
         """Ask the library, and go on with its answer unless something else was decided meanwhile."""
         inquiry = item.inquiry = object()
 
@@ -409,16 +318,12 @@ class LongJobs:
                 return
             item.inquiry = None
             try:
-                answered(found)
+                self._do(item, question.then(found))
             except TransferError as error:
                 self._went_wrong(item, Failure.of(error))
             self._pump()
 
-        ask(answer)
-
-    def _listed(self, item: Item) -> None:
-        self._put(item, item.recount(self._records.totals(item.job.id)).evolve(listed=True))
-        log.info("%s: %s files, %s bytes", item.job.key, item.job.files_total, item.job.progress.bytes_total)
+        question.ask(answer)
 
     # What workers say.
 
@@ -440,10 +345,7 @@ class LongJobs:
         if report.outcome in (Outcome.FAILED, Outcome.LOST):
             self._went_wrong(item, report.failure or Failure("TransferError", "it ended without saying why"))
         elif status is Status.ONGOING and report.outcome is Outcome.FINISHED:
-            if not item.job.listed:
-                if item.job.kind is JobKind.IMPORT:
-                    self._listed(item)
-                item.scanned = True
+            item.scanned = True
             self._step(item)
         elif status is not Status.CANCELLED:
             self._event(item, Event.STOPPED)
@@ -522,23 +424,3 @@ class LongJobs:
     def _tell(self, notice: str, job: LongJob) -> None:
         for listener in self._listeners:
             getattr(listener, notice)(job)
-
-
-def _check_path(path: str) -> None:
-    """A path that a local program wants imported: it is read, and never written to.
-
-    Raises:
-        InvalidRequest: Naming the path, and what is wrong with it.
-    """
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest(f"path {path!a:.200}: is no text; import the folder that it is in") from None
-    if not path.startswith("/") or "\0" in path:
-        raise InvalidRequest(f"path {path!r:.200}: should be absolute")
-    try:
-        Path(path).stat()
-    except OSError as error:
-        raise InvalidRequest(f"path {path!r:.200}: cannot be read: {error.strerror}") from None
-    if not os.access(path, os.R_OK):
-        raise InvalidRequest(f"path {path!r:.200}: cannot be read: Permission denied")
