@@ -252,13 +252,15 @@ class FileStore:
             return self._discard(root, name, f"partial file {file_id} in store {self.store_id}")
 
     def remove(self, file_id: str) -> bool:
-        """Remove a complete file; False if there was none.
+        """Remove a complete file, and what is in quarantine of it; False if there was no complete one.
 
         Raises:
             StoreMissing: The store is not there.
         """
         name = layout.name_in(layout.FILES, file_id)
         with self._opened() as root, system.translated(f"removing file {file_id} from store {self.store_id}"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(layout.name_in(layout.QUARANTINE, file_id), dir_fd=root)
             try:
                 os.unlink(name, dir_fd=root)
             except FileNotFoundError:

@@ -127,12 +127,16 @@ class Runner:
             specs = running.news.take()
             return None if specs is None else self._sources(specs, job)[0]
 
+        destination, records = FileStore.of(job.destination), self._journal().leaves
+        if destination.quarantined(job.file.file_id) and destination.salvage(job.file.file_id):
+            records.forget(job.key, destination.store_id)  # nothing of it is believed before it is hashed
+            log.info("%s: what is good of a corrupt copy is kept", job.key)
         download = Download(
             job.key,
             job.file,
             sources=sources,
-            destination=FileStore.of(job.destination),
-            records=self._journal().leaves,
+            destination=destination,
+            records=records,
             crew=running.crew,
             buffers=self._buffers,
             tally=tally,

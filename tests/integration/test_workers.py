@@ -181,6 +181,18 @@ def test_a_file_goes_up_and_comes_down_through_one_worker(bench: Bench) -> None:
     assert received(last) == {STORE_ID: file.size}
 
 
+def test_a_download_keeps_what_is_good_of_a_corrupt_copy(bench: Bench) -> None:
+    file = bench.remote_file(DATA)
+    path = bench.home.path(file.file_id)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"!" + DATA[1:])
+    assert bench.home.quarantine(file.file_id)
+    down = bench.do(1, bench.download(file))
+    assert (down.outcome, down.sent_bytes) == (Outcome.FINISHED, leaves.leaf_span(file.size, 0).size)
+    assert path.read_bytes() == DATA
+    assert not bench.home.quarantined(file.file_id)
+
+
 def test_progress_is_reported_at_most_ten_times_a_second(bench: Bench) -> None:
     file = bench.remote_file(DATA)
     begun = time.monotonic()
