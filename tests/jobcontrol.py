@@ -8,22 +8,24 @@ from typing import Any
 from dmedia_transfer.errors import InvalidRequest, Unknown
 from dmedia_transfer.model import (
     Direction,
+    Entry,
     FileOutcome,
     JobKind,
     JobProblem,
     LongJob,
-    Progress,
     TransferKey,
     random_id,
 )
-from dmedia_transfer.ports import JobListener
+from dmedia_transfer.ports import Control, JobListener
 from dmedia_transfer.states import Event, Reason
 
 
 class FakeJobs:
     """Does what `ports.JobControl` promises, without any work behind it. One thread, as the real one."""
 
-    def __init__(self) -> None:
+    def __init__(self, control: Control | None = None) -> None:
+        """`control` is where the download is queued that heals a file, if somebody looks for it there."""
+        self._control = control
         self.healed: list[str] = []
         self.found: dict[str, list[JobProblem]] = {}  # by job
         self.fail_with: Exception | None = None  # raised by the next command
@@ -56,19 +58,18 @@ class FakeJobs:
         before = self._jobs[job_id]
         return self._put(before.on(event, reason)) != before
 
-    def move(self, job_id: str, done: int, total: int = 0, *, files_done: int = 0) -> None:
+    def move(self, job_id: str, **changes: Any) -> None:
         """It is further."""
-        before = self._jobs[job_id]
-        progress = Progress(done, total or before.progress.bytes_total)
-        after = self._jobs[job_id] = before.evolve(progress=progress, files_done=files_done)
+        after = self._jobs[job_id] = self._jobs[job_id].evolve(**changes)
         for listener in self._listeners:
             listener.job_moved(after)
 
-    def find(self, job_id: str, problem: JobProblem) -> None:
-        """A file turns out to be one that a person should look at."""
-        self.found.setdefault(job_id, []).append(problem)
-        before = self._jobs[job_id].outcomes
-        self.change(job_id, outcomes={**before, problem.outcome: before.get(problem.outcome, 0) + 1})
+    def find(self, job_id: str, *problems: JobProblem) -> None:
+        """Files turn out to be such that a person should look at them."""
+        for problem in problems:
+            self.found.setdefault(job_id, []).append(problem)
+            before = self._jobs[job_id].outcomes
+            self.change(job_id, outcomes={**before, problem.outcome: before.get(problem.outcome, 0) + 1})
 
     def remove(self, job_id: str) -> None:
         """It is forgotten."""
@@ -124,6 +125,8 @@ class FakeJobs:
     def heal(self, file_id: str) -> TransferKey:
         self._fail()
         self.healed.append(file_id)
+        if self._control is not None:
+            return self._control.queue([Entry(file_id)])[0]
         return TransferKey(Direction.DOWNLOAD, file_id, "")
 
     def subscribe(self, listener: JobListener) -> None:

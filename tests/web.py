@@ -29,7 +29,7 @@ from dmedia_transfer.web.edges import Edges
 from dmedia_transfer.web.server import WebServer
 from tests.control import FakeControl
 from tests.factories import MACHINE_ID, STORE_ID
-from tests.fakejobs import FakeJobs
+from tests.jobcontrol import FakeJobs
 
 TIMEOUT_S = 20.0
 SECRET = "s" * 43

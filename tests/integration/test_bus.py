@@ -590,7 +590,7 @@ def test_a_job_lives_on_the_bus(bus_service: ServiceThread, caller: Caller) -> N
 
     def live() -> None:
         bus_service.jobs.on(job_id, Event.START)
-        bus_service.jobs.move(job_id, 5, 10, files_done=1)
+        bus_service.jobs.move(job_id, progress=Progress(5, 10), files_done=1)
         bus_service.jobs.find(job_id, corrupt(FILE_ID, STORE_ID, 3))
         bus_service.jobs.on(job_id, Event.FINISH)
         bus_service.jobs.remove(job_id)
