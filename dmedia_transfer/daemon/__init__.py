@@ -213,7 +213,7 @@ class Daemon:
             Gio.FileMonitorFlags.NONE, None
         )
         self._stores_watch.connect("changed", self._stores_edited)
-        mounts = Mounts(self._stores_edited, call_later=mainloop.call_later)
+        mounts = Mounts(self._mounts_changed, call_later=mainloop.call_later)
         mounts.start()
         self._cleanup.callback(mounts.stop)
         self._peering.start(
@@ -395,6 +395,11 @@ class Daemon:
     def _stores_edited(self, *_: object) -> None:
         if self._started:
             self._manager.stores_changed()
+            self._jobs.stores_changed()
+
+    def _mounts_changed(self) -> None:
+        if self._started:
+            self._manager.mounts_changed()
             self._jobs.stores_changed()
 
     def _report(self, report: Report) -> None:

@@ -208,6 +208,10 @@ class TransferManager:
         """There is another connection than before, or the machine has slept: what lost the last one tries again."""
         self._starting.try_again_now()
 
+    def mounts_changed(self) -> None:
+        """A file system was mounted or unmounted, which on many machines happens all the time."""
+        self._starting.look_at_stores()
+
     def report(self, report: Moved | Ended) -> None:
         """A worker has something to say."""
         if isinstance(report, Moved):

@@ -80,6 +80,12 @@ class Rechecking:
                 self._all_s = self._clock()
             self._timer = self._call_later(LOOK_S, self._tick)
 
+    def look(self) -> None:
+        """A file system came or went: see at once whether it has one of the FileStores; nothing, if nothing waits."""
+        if self._timer is not None:
+            self._timer()
+            self._tick()
+
     def all(self) -> None:
         """Look at all that wait: something has changed that may matter to any of them."""
         self._all_s = self._clock()

@@ -299,6 +299,10 @@ class Starting:
         """What is known of its file has changed: a download that runs may have other sources now."""
         self._sourcing.refresh(item)
 
+    def look_at_stores(self) -> None:
+        """See whether a FileStore came or went, for those that wait."""
+        self._rechecking.look()
+
     def recheck_all(self) -> None:
         """See of all whether what they wait for is there: of the first ones at once, of thousands in a moment."""
         self._rechecking.all()

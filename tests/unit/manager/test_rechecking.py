@@ -44,6 +44,15 @@ def test_a_drive_that_comes_back_is_seen_soon(world: World) -> None:
     assert [one for one in world.manager.transfers().values() if one.reason] == []
 
 
+def test_a_drive_is_seen_at_once_when_mounts_change_and_other_mounts_cost_nothing(world: World) -> None:
+    for _ in range(50):
+        world.manager.mounts_changed()
+    assert world.stores.planned == 0
+    world.stores.trouble = None
+    world.manager.mounts_changed()
+    assert len(world.running()) == world.settings.max_transfers
+
+
 def test_thousands_are_gone_through_in_slices(world: World) -> None:
     world.manager.stores_changed()
     assert world.stores.planned == SLICE
