@@ -157,6 +157,10 @@ class WebSettings(_Table):
     host: str = Field("127.0.0.1", description="the address of this machine to listen on: a loopback one")
     port: int = Field(5988, ge=0, le=65535, description="on loopback; 0: any. `dmedia-transfer web` knows it")
 
+    upload_expire_s: float = Field(
+        24 * 3600.0, ge=60, description="seconds after which an upload goes that nobody goes on with"
+    )
+
     @field_validator("host")
     @classmethod
     def _loopback(cls, value: str) -> str:

@@ -24,8 +24,8 @@ from dmedia_transfer.filestore import FileStore, FileStores
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.localstores import LocalStores
 from dmedia_transfer.merge import apply
-from dmedia_transfer.model import FileSpec, QueueEdit
-from dmedia_transfer.web.edges import Edges
+from dmedia_transfer.model import AddFile, Entry, FileSpec, QueueEdit
+from dmedia_transfer.web.edges import Edges, Receiver
 from dmedia_transfer.web.server import WebServer
 from tests.control import FakeControl
 from tests.factories import MACHINE_ID, STORE_ID
@@ -126,6 +126,7 @@ class WebHost:
         self.main = MainThread()
         self.control = FakeControl()
         self.jobs = FakeJobs(self.control)
+        self.entered: list[AddFile] = []  # files that were sent
         self.documents = MemoryDocuments()
         self.documents.put(documents.new_machine(MACHINE_ID, "desk", time=1.0))
         self.bindings = Bindings(folder / "stores.json")
@@ -155,7 +156,12 @@ class WebHost:
             stores=self.stores,
             filestores=self.filestores,
             history=self.journal.ledger.history,
+            receiver=Receiver(self.folder / "uploads", self.journal.leaves, self._enter, expire_s=3600.0),
         )
+
+    def _enter(self, file: AddFile, entries: Sequence[Entry]) -> None:
+        self.entered.append(file)
+        self.control.queue(entries)
 
     def start(self) -> None:
         """Listen."""

@@ -199,6 +199,7 @@ class Daemon:
             stores=self._stores,
             filestores=self._filestores,
             journal=self._journal,
+            flush=self._library.flush,
             call_soon=mainloop.call_soon,
             on_problem=partial(self._problem, "web"),
         )

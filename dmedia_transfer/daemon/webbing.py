@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dmedia_transfer.config import Config
@@ -14,6 +14,7 @@ from dmedia_transfer.errors import TransferError
 from dmedia_transfer.filestore import FileStores
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.localstores import LocalStores
+from dmedia_transfer.model import AddFile, Entry
 from dmedia_transfer.ports import Control, JobControl
 
 if TYPE_CHECKING:
@@ -39,10 +40,25 @@ class Webbing:
         stores: LocalStores,
         filestores: FileStores,
         journal: Journal,
+        flush: Callable[[], None],
         call_soon: Callable[[Callable[[], None]], object],
         on_problem: Callable[[str | None], None],
     ) -> None:
-        """Nothing is listened to yet. `on_problem` is told why the API is not there, if it is not."""
+        """Nothing is listened to yet.
+
+        Args:
+            config: What is served, and where.
+            machine_id: Whose API it is.
+            address: The server of the documents.
+            control: The manager.
+            jobs: The long jobs.
+            stores: The stores that this machine can use.
+            filestores: Its FileStores.
+            journal: History, leaves, the outbox.
+            flush: Has what is in the outbox written.
+            call_soon: Calls something on this thread.
+            on_problem: Told why the API is not there, if it is not.
+        """
         self._config = config
         self._machine_id = machine_id
         self._address = address
@@ -51,6 +67,7 @@ class Webbing:
         self._stores = stores
         self._filestores = filestores
         self._journal = journal
+        self._flush = flush
         self._call_soon = call_soon
         self._on_problem = on_problem
         self._database: Database | None = None
@@ -90,7 +107,7 @@ class Webbing:
             self._server.stop()
 
     def _edges(self, database: Database) -> Edges:
-        from dmedia_transfer.web.edges import Edges
+        from dmedia_transfer.web.edges import Edges, Receiver
 
         def machine_queue(machine_id: str) -> Any:
             return OtherMachineQueue(database, machine_id)
@@ -106,4 +123,16 @@ class Webbing:
             stores=self._stores,
             filestores=self._filestores,
             history=self._journal.ledger.history,
+            receiver=Receiver(
+                folder=self._config.state_dir / "web" / "uploads",
+                records=self._journal.leaves,
+                enter=self._enter,
+                expire_s=self._config.web.upload_expire_s,
+            ),
         )
+
+    def _enter(self, file: AddFile, entries: Sequence[Entry]) -> None:
+        self._journal.outbox.add([file])
+        self._flush()
+        if entries:
+            self._control.queue(entries)

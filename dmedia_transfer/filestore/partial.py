@@ -155,8 +155,10 @@ class Partial:
                 return False
             raise system.storage_error(error, f"reading leaf {index} of {self._what}") from error
 
-    def publish(self) -> None:
+    def publish(self, as_file_id: str = "") -> None:
         """Sync the data, make the file read-only, and give it its name. All leaves were verified.
+
+        `as_file_id` is what the file is, where that was not known when it was begun.
 
         Raises:
             DiskFull, StoreMissing: It was not published.
@@ -169,7 +171,7 @@ class Partial:
             if os.fstat(self._fd).st_size != self.size:
                 raise Transient(f"{self._what} changed its length while it was written")
         try:
-            layout.publish(self._root, self._fd, self._name, self.file_id)
+            layout.publish(self._root, self._fd, self._name, as_file_id or self.file_id)
         except OSError as error:
             raise self._fail(error, f"publishing {self._what}") from error
 

@@ -8,11 +8,13 @@ from typing import Any, ParamSpec, TypeVar
 from dmedia_transfer import documents
 from dmedia_transfer.errors import Unknown
 from dmedia_transfer.model import Transfer
+from dmedia_transfer.serving.tus import Tus
 from dmedia_transfer.web.board import Board
 from dmedia_transfer.web.bridge import Bridge
 from dmedia_transfer.web.edges import Edges, Raw
 from dmedia_transfer.web.facts import Facts
 from dmedia_transfer.web.guard import Guard
+from dmedia_transfer.web.intake import NewFile, WebIntake
 from dmedia_transfer.web.models import TransferOut
 from dmedia_transfer.web.rates import RateHistory
 from dmedia_transfer.web.refusals import Refusal
@@ -35,6 +37,8 @@ class Api:
         self.stream = Stream()
         self.rates = RateHistory()
         self.facts = Facts(edges.documents, bridge)
+        self.intake: WebIntake | None = None  # uploads of new files
+        self.tus: Tus[NewFile] | None = None
         self.description: Mapping[str, Any] = {}  # the OpenAPI document
         self.catch_up: Callable[[], None] = lambda: None  # takes over what the manager has done up to now
 

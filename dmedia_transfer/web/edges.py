@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dmedia_transfer.model import Failure, StoreSpec, TransferKey
-from dmedia_transfer.ports import Control, JobControl, LocalFile, MachineQueue
+from dmedia_transfer.model import AddFile, Entry, Failure, StoreSpec, TransferKey
+from dmedia_transfer.ports import Control, JobControl, LeafRecords, LocalFile, MachineQueue
 from dmedia_transfer.states import Status
 from dmedia_transfer.statusdoc import StatusDocument
 
@@ -27,6 +27,24 @@ class Documents(Protocol):
     def find_files(self, text: str) -> Sequence[Raw]: ...
 
 
+class PartialPlace(Protocol):
+    """A partial file of a FileStore, open and locked."""
+
+    @property
+    def fresh(self) -> bool: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    def write_leaf(self, index: int, data: memoryview) -> None: ...
+
+    def read_leaf(self, index: int, into: memoryview) -> bool: ...
+
+    def publish(self, as_file_id: str = "") -> None: ...
+
+    def close(self) -> None: ...
+
+
 class LocalStore(Protocol):
     """A FileStore of this machine."""
 
@@ -37,6 +55,12 @@ class LocalStore(Protocol):
     def root(self) -> Path: ...
 
     def open(self, file_id: str) -> LocalFile: ...
+
+    def has(self, file_id: str) -> bool: ...
+
+    def partial(self, file_id: str, size: int) -> PartialPlace: ...
+
+    def discard(self, file_id: str) -> bool: ...
 
     def free_bytes(self) -> int: ...
 
@@ -51,6 +75,8 @@ class LocalStores(Protocol):
     def get(self, store_id: str) -> LocalStore: ...
 
     def path(self, file_id: str) -> str | None: ...
+
+    def destination(self, file_id: str, file_bytes: int) -> StoreSpec: ...
 
 
 class KnownStores(Protocol):
@@ -81,6 +107,18 @@ class EndedTransfer(Protocol):
 
 
 @dataclass(frozen=True)
+class Receiver:
+    """What takes new files in."""
+
+    folder: Path  # where unfinished uploads are kept
+    records: LeafRecords
+    enter: Callable[
+        [AddFile, Sequence[Entry]], None
+    ]  # on the manager's thread: a new file, and where it goes from here
+    expire_s: float  # after which an upload goes that nobody goes on with
+
+
+@dataclass(frozen=True)
 class Edges:
     """All of them."""
 
@@ -94,3 +132,4 @@ class Edges:
     stores: KnownStores
     filestores: LocalStores
     history: Callable[[], Sequence[EndedTransfer]]  # the latest first
+    receiver: Receiver

@@ -57,6 +57,10 @@ class Facts:
         fact = self._known.get(file_id)
         return fact.name if fact is not None else None
 
+    def fact(self, file_id: str) -> Fact | None:
+        """What is told of a file, if it is known now."""
+        return self._known.get(file_id)
+
     async def names(self, file_ids: Iterable[str]) -> Mapping[str, str | None]:
         """The names of these files, as far as they can be found out soon."""
         wanted = list(dict.fromkeys(file_ids))

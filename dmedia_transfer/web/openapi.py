@@ -20,6 +20,7 @@ _PROBLEMS: Final[Mapping[int, str]] = {
     403: "From another origin or host, or not allowed",
     404: "There is no such thing",
     409: "It cannot be done now",
+    408: "It took too long",
     412: "Another version is wanted",
     413: "The body is too large",
     415: "This kind of content is not taken",

@@ -11,19 +11,24 @@ from pathlib import Path
 from typing import Final
 
 from dmedia_transfer.errors import TransferError
+from dmedia_transfer.serving.pace import Pace
+from dmedia_transfer.serving.tus import Tus
 from dmedia_transfer.web import doors
 from dmedia_transfer.web.api import Api
 from dmedia_transfer.web.bridge import Bridge, CallSoon
 from dmedia_transfer.web.doors import Doors
 from dmedia_transfer.web.edges import Edges
 from dmedia_transfer.web.guard import Guard
+from dmedia_transfer.web.intake import WebIntake
 from dmedia_transfer.web.pump import Pump
 from dmedia_transfer.web.service import Service
 from dmedia_transfer.web.table import TABLE, description
 from dmedia_transfer.web.tokens import Tokens
+from dmedia_transfer.web.uploads import location
 
 THREADS: Final = 8  # for what blocks; a database that does not answer must not take all of them for long
 CLOSE_S: Final = 0.5
+STALL_S: Final = 60.0  # for a client that sends nothing
 SOCKET_NAME: Final = "web.sock"
 NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 
@@ -64,8 +69,12 @@ class WebServer:
         self._api = Api(edges, bridge=Bridge(call_soon, self._executor), tokens=self._tokens, guard=self._guard)
         self._api.description = description()
         self._pump = Pump(self._api, self._loop)
+        intake = WebIntake(edges.receiver, edges.filestores, bridge=self._api.bridge, executor=self._executor)
+        self._api.intake = intake
+        self._api.tus = Tus(intake, location=location, pace=Pace(stall_s=STALL_S), expire_s=edges.receiver.expire_s)
         self._api.catch_up = self._pump.tell
         self._doors: Doors | None = None
+        self._sweeper: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self.port = 0  # where it listens, once it does
 
@@ -125,6 +134,8 @@ class WebServer:
     async def _open(self, listeners: list[socket.socket]) -> None:
         self._pump.tell()
         self._doors = Doors(Service(self._api, TABLE))
+        if self._api.intake is not None:
+            self._sweeper = self._loop.create_task(self._api.intake.sweep())
         for listener in listeners:
             listener.setblocking(False)
             await self._doors.open(listener)

@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from dmedia_transfer.errors import TransferError
+from dmedia_transfer.serving import refusals as serving
 from dmedia_transfer.web import page
 from dmedia_transfer.web.api import Api
 from dmedia_transfer.web.guard import secured
@@ -37,6 +38,9 @@ class Service:
         except Refusal as refusal:
             log.debug("%s: %s %s", what, refusal.status, refusal)
             response = refusal.response()
+        except serving.Refusal as error:
+            log.debug("%s: %s %s", what, error.status, error)
+            response = Refusal(error.status, error.message, headers=error.headers, close=error.close).response()
         except TransferError as error:
             log.debug("%s: %s", what, error)
             response = refused(error).response()

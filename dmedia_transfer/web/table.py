@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-from dmedia_transfer.web import events, jobs, meta, openapi, places, queue, transfers
+from dmedia_transfer.web import content, events, jobs, meta, openapi, places, queue, transfers, uploads
 from dmedia_transfer.web.routes import Table
 
 TAGS: Final = {
@@ -13,12 +13,22 @@ TAGS: Final = {
     queue.TAG: "A machine as a whole: its queue, limits, problems and history.",
     jobs.TAG: "The long jobs: imports and verifications.",
     places.TAG: "The machines of the library, the stores, and the files in them.",
+    uploads.TAG: "New files, by tus 1.0 (https://tus.io): from a browser, or any client of it.",
     events.TAG: "What happens, as it happens.",
     meta.TAG: "This description, and links to the page.",
 }
 
 TABLE: Final = Table(
-    (*transfers.ROUTES, *queue.ROUTES, *jobs.ROUTES, *places.ROUTES, *events.ROUTES, *meta.ROUTES),
+    (
+        *transfers.ROUTES,
+        *queue.ROUTES,
+        *jobs.ROUTES,
+        *places.ROUTES,
+        *content.ROUTES,
+        *uploads.ROUTES,
+        *events.ROUTES,
+        *meta.ROUTES,
+    ),
 )
 
 

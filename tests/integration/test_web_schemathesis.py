@@ -7,19 +7,21 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
+from schemathesis.specs.openapi.checks import missing_required_header, negative_data_rejection
 
 from dmedia_transfer import documents, statusdoc
 from dmedia_transfer.model import Direction, Failure, Progress, Transfer, TransferKey
 from dmedia_transfer.states import Status
-from dmedia_transfer.web.table import description
+from dmedia_transfer.web.routes import API
+from dmedia_transfer.web.table import TABLE, description
 from tests.factories import STORE_ID, content, file_spec
 from tests.web import SECRET, WebHost
 
 FILM = file_spec(content(1000, seed=1))
 KEY = TransferKey(Direction.DOWNLOAD, FILM.file_id, "")
-STREAMS = "follow_events"  # without end
+UNFIT = ["follow_events", "begin_upload", "go_on_with_upload"]  # without end; tus is spoken by its own clients
 
-schema = schemathesis.openapi.from_dict(description()).exclude(operation_id=STREAMS)
+schema = schemathesis.openapi.from_dict(description()).exclude(operation_id=UNFIT)
 
 
 @pytest.fixture(scope="module")
@@ -46,4 +48,11 @@ def stocked(module_web: WebHost) -> WebHost:
     database=None,
 )
 def test_what_is_described_is_what_is_done(case: Any, stocked: WebHost) -> None:
-    case.call_and_validate(base_url=stocked.url, headers={"Authorization": f"Bearer {SECRET}"}, timeout=20)
+    # Where headers are the request, HTTP and tus say which are ignored, and that others are answered with 412 or 416.
+    route = next(route for route in TABLE.routes if case.operation.label == f"{route.method} {API}{route.path}")
+    case.call_and_validate(
+        base_url=stocked.url,
+        headers={"Authorization": f"Bearer {SECRET}"},
+        timeout=20,
+        excluded_checks=[negative_data_rejection, missing_required_header] if route.headers else [],
+    )
