@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 import dmedia_transfer
-from dmedia_transfer import documents
+from dmedia_transfer import documents, faults
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.model import Direction, TransferKey
 from dmedia_transfer.states import Status
@@ -69,6 +69,10 @@ FAILING: Final = ("journal.failure",)
 SWEEPING: Final = ("journal.failures-forgotten",)
 STOPPING: Final = ("journal.base",)
 # Written while devices disagree, or by nothing that a single transfer does: the write itself is held to its promise.
+_A_JOB: Final = (
+    "from dmedia_transfer.model import JobKind, LongJob; "
+    "job = LongJob('J' * 24, JobKind.IMPORT); journal.jobs.put(job); "
+)
 JOURNAL_ALONE: Final = {  # a write, and what is so after it
     "journal.together": (
         "with journal.together(): journal.ledger.removed(['a']); journal.checkpoints.keep('f', '1')",
@@ -79,8 +83,27 @@ JOURNAL_ALONE: Final = {  # a write, and what is so after it
         "journal.checkpoints.keep('f', '1'); journal.checkpoints.forget('f')",
         "journal.checkpoints.load('f') is None",
     ),
+    "journal.job": (_A_JOB, "[job.id for job in journal.jobs.load()] == ['J' * 24]"),
+    "journal.job-listed": (
+        _A_JOB + "journal.jobs.list_files(job.id, [(b'a', 1, None)])",
+        "[file.item for file in journal.jobs.open_files('J' * 24, limit=9)] == [b'a']",
+    ),
+    "journal.job-so-far": (
+        _A_JOB + "journal.jobs.list_files(job.id, [(b'a', 1, None)]); journal.jobs.keep(job.id, b'a', b'x')",
+        "[file.so_far for file in journal.jobs.open_files('J' * 24, limit=9)] == [b'x']",
+    ),
+    "journal.job-ended": (
+        _A_JOB + "journal.jobs.ended(job.evolve(ended=2.0))",
+        "[job.ended for job in journal.jobs.load()] == [2.0]",
+    ),
+    "journal.job-forgotten": (_A_JOB + "journal.jobs.forget(job.id)", "journal.jobs.load() == []"),
 }
 RECEIVING_FROM_A_PEER: Final = ("incoming.written", "incoming.recorded")  # tried in `test_peers`
+IMPORTING_AND_VERIFYING: Final = (  # tried in `test_long_jobs`
+    *faults.IMPORT_POINTS,
+    *faults.VERIFY_POINTS,
+    "journal.job-settled",
+)
 ALL: Final = (
     *DOWNLOADING,
     *UPLOADING,
@@ -93,6 +116,7 @@ ALL: Final = (
     *STOPPING,
     *JOURNAL_ALONE,
     *RECEIVING_FROM_A_PEER,
+    *IMPORTING_AND_VERIFYING,
 )
 
 
