@@ -21,8 +21,11 @@ pytest_plugins = (
     "tests.web",
 )
 
-settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("soak", settings.get_profile("default"), max_examples=3000)
+# The same examples in every run, so that a change is judged by what it changes; `make soak` looks for new ones.
+settings.register_profile(
+    "default", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("soak", settings.get_profile("default"), max_examples=3000, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # A developer's own settings and credentials must not reach a test, nor a test's requests a proxy.

@@ -26,7 +26,7 @@ def merged_entry(sides: Sequence[Side]) -> Any:
         if sides[1].value == sides[1].base:
             return first
         if first == sides[1].base:
-            return sides[1].value
+            return _worded_as(first, sides[1].value)
     raws = [as_mapping(side.value) for side in sides]
     bases = [as_mapping(side.base) if isinstance(side.base, str | dict) else None for side in sides]
     ranks = [side.rank for side in sides]
@@ -51,6 +51,18 @@ def merged_entry(sides: Sequence[Side]) -> Any:
             else:
                 merged[key] = value
     return first if merged == lead else merged
+
+
+def _worded_as(lead: Any, value: Any) -> Any:
+    """The entry with defaults spelled out where `lead` does so, as a merge of more than two has them.
+
+    Else the same merge, once more and with what it had written, would come to another wording, and be written again.
+    """
+    if not isinstance(lead, dict) or not isinstance(value, dict):
+        return value
+    worded = {key: each for key, each in value.items() if key in lead or each != _DEFAULTS.get(key, MISSING)}
+    worded.update({key: lead[key] for key, each in _DEFAULTS.items() if key not in value and lead.get(key) == each})
+    return lead if worded == lead else worded
 
 
 def _what(raw: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -299,6 +299,16 @@ def test_certificates_are_united(owner: Owner) -> None:
 # Order
 
 
+def test_a_default_that_one_side_spells_out_is_no_change_that_is_written_again_and_again() -> None:
+    owner = Owner()
+    owner.sees(leaf("1-t", {"id": "a", "file_id": FILE_A}))
+    owner.sees(leaf("2-t 1-t", {"id": "a", "file_id": FILE_A}))
+    others = leaf("1-q"), leaf("2-r 1-t", {"id": "a", "file_id": FILE_A, "paused": False})
+    merged = owner.merges(leaf("3-p 2-p 1-p"), *others)
+    written = leaf("4-m 3-p 2-p 1-p", *merged.raw["queue"])
+    assert not owner.merges(written, *others).changed
+
+
 def test_one_side_that_moved_something_decides_the_order(owner: Owner) -> None:
     merged = owner.merges(
         leaf("3-x 2-b 1-a", entry("b"), entry("a"), entry("x")), leaf("3-y 2-b 1-a", entry("a"), entry("b"), entry("y"))

@@ -83,28 +83,32 @@ steps = st.lists(st.tuples(st.sampled_from(["write", "half", "restore source", "
 
 @given(steps)
 def test_whatever_is_cut_or_restored_nothing_that_a_side_lacks_is_skipped(steps: list[tuple[str, int]]) -> None:
-    """The model: how far the target has the source's changes, and how far the source has got."""
-    number, has, at = 0, 0, 0  # of the session; up to where the target has everything; up to where the source has come
-    source: list[tuple[Log | None, int]] = [(None, 0)]  # all states that a backup may hold
-    target: list[tuple[Log | None, int]] = [(None, 0)]
-    line = Session("s0", since="0", before=None)
-    for what, choice in steps:
-        at += 1
+    """The model: which changes the source has, in order, and which of all that there ever were the target has.
+
+    A source that came back from a backup goes on with other changes than it had after that before.
+    """
+    changes: tuple[int, ...] = ()
+    has: frozenset[int] = frozenset()
+    source: list[tuple[Log | None, tuple[int, ...]]] = [(None, changes)]  # all states that a backup may hold
+    target: list[tuple[Log | None, frozenset[int]]] = [(None, has)]
+    begun_at, line = 0, Session("s0", since="0", before=None)
+    for number, (what, choice) in enumerate(steps, start=1):
         if what == "session" or what.startswith("restore"):
             if what == "restore source":
                 source.append(source[choice % len(source)])
-                at = max(source[-1][1], 0)
+                changes = source[-1][1]
             elif what == "restore target":
                 target.append(target[choice % len(target)])
                 has = target[-1][1]
-            number += 1
             logs = source[-1][0], target[-1][0]
             since = common_seq(*logs)
-            assert int(since.partition("-")[0]) <= has
-            assert int(since.partition("-")[0]) <= at
+            begun_at = int(since.partition("-")[0])
+            assert begun_at <= len(changes)
+            assert has.issuperset(changes[:begun_at])
             line = Session(f"s{number}", since=since, before=logs[0] if same(*logs) else None)
             continue
-        has = at
-        log = line.log(f"{at}-x")
-        source.append((log, at))
+        changes = (*changes, number)
+        has |= set(changes[begun_at:])
+        log = line.log(f"{len(changes)}-x")
+        source.append((log, changes))
         target.append((log if what == "write" else target[-1][0], has))
