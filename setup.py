@@ -63,6 +63,7 @@ setup(
             "moto[s3,server]>=5.0",
             "mypy>=1.11",
             "pytest>=8.0",
+            "pytest-rerunfailures>=14.0",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "python-dbusmock>=0.30",

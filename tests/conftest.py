@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,32 @@ for name in list(os.environ):
     keep = name.startswith("DMEDIA_TEST_")
     if (name.startswith(("AWS_", "DMEDIA_")) or name.lower().endswith("_proxy")) and not keep:
         del os.environ[name]
+
+
+ONCE_MORE = tuple(Path(__file__).parent / name for name in ("e2e", "integration"))
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Tests of real processes, sockets and disks have a second try, as the machine is shared. No others have.
+
+    It hides nothing: the summary shows what failed the first time.
+    """
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in ONCE_MORE):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show each failure that a second try has mended or not: it is a race or a bound, and somebody's to mend."""
+    reports = terminalreporter.getreports("rerun")
+    if reports:
+        terminalreporter.section(f"{len(reports)} failed at the first try and were run again", red=True, bold=True)
+    for report in reports:
+        terminalreporter.section(f"first try of {report.nodeid}", sep="_", yellow=True)
+        terminalreporter.line(report.longreprtext)
+        for title, text in report.sections:
+            terminalreporter.section(title, sep="-")
+            terminalreporter.line(text[-4000:])
 
 
 @pytest.hookimpl(wrapper=True)
