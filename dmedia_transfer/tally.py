@@ -64,7 +64,7 @@ class Tally:
             self._sent += count if wire else 0
             if store_id:
                 self._stores[store_id] += count
-        self._tell()
+        self.tell()
 
     def dropped(self, piece: int, store_id: str | None = None) -> None:
         """What was in flight of a piece counts no more: it was cut, or is wrong. From one store, or from all."""
@@ -85,7 +85,7 @@ class Tally:
             self._in_flight_bytes -= max(self._in_flight.pop(piece, {}).values(), default=0)
             self._done_bytes += size - self._done.get(piece, 0)
             self._done[piece] = size
-        self._tell()
+        self.tell()
 
     def undone(self) -> None:
         """Nothing is done any more: the work begins anew. What was shown is not taken back."""
@@ -93,6 +93,7 @@ class Tally:
             self._done.clear()
             self._done_bytes = 0
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Call the listener, though nothing may have changed: it may not have looked when something did."""
         if self._listener is not None:
             self._listener(self)

@@ -154,6 +154,8 @@ class Download:
             self._equip(sources)
             self._board.use(sources)
         flight = self._board.take()
+        if isinstance(flight, Later):
+            self._tally.tell()  # while nothing moves, what moved last and how the sources stand is still told
         if sources is not None or isinstance(flight, Later):
             for source in self._board.losers():
                 source.store.cut()

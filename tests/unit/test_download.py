@@ -359,6 +359,27 @@ def test_a_source_that_is_still_receiving_the_file_itself_is_asked_again(rig: Ri
     assert download.sources()[0].state == "waiting"
 
 
+def test_while_it_waits_for_a_leaf_it_is_still_told_how_far_it_is(rig: Rig) -> None:
+    relay = store_with(rig)
+
+    def lacks_all_but_the_first(_: FlakyStore, verb: str, leaf: int) -> None:
+        if verb == "fetch" and leaf > 0:
+            raise LeafMissing(rig.file.file_id, leaf, STORE_ID, frozenset({0}))
+
+    relay.before = lacks_all_but_the_first
+    told: list[int] = []
+    crew = Crew(1)
+    tally = Tally(rig.file.size, lambda tally: told.append(tally.bytes_done))
+    outcome = in_background(rig.download(relay, crew=crew, tally=tally).run)
+    next(outcome)
+    eventually(lambda: relay.count("fetch") >= 3)
+    count = len(told)
+    eventually(lambda: len(told) >= count + 2)
+    assert told[-1] == told[count - 1] == leaves.LEAF_BYTES
+    crew.stop()
+    assert isinstance(next(outcome), Interrupted)
+
+
 def test_a_source_that_gets_the_leaf_after_all_wins_if_it_is_first(rig: Rig) -> None:
     """Both have the leaf verified at once: one of them writes it."""
     both_there = threading.Barrier(2, timeout=20)
