@@ -13,8 +13,10 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT_DEMO := python3-venv python3-dbus python3-gi python3-cairo dbus
 # iproute2 makes networks on which machines are tested as separate hosts, if the tests run as root.
 APT_TEST := $(APT_DEMO) systemd gnome-keyring iproute2 curl
+# The page is tested in a browser. Ubuntu's package of Chromium is a stub for a snap: there, another one has to be there.
+APT_TEST += $(shell command -v chromium chromium-browser google-chrome >/dev/null || echo chromium)
 APT_BENCH := nginx-light curl
-# Any Node from 18 on will do for PouchDB and tus-js-client, which the servers are tested against.
+# Any Node from 18 on will do for PouchDB and tus-js-client, which the servers are tested against; axe-core comes with them.
 APT_TEST += $(shell command -v node >/dev/null && command -v npm >/dev/null || echo nodejs npm)
 
 .PHONY: help demo test lint format unit docs bench soak clean

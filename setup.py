@@ -62,6 +62,7 @@ setup(
             "import-linter>=2.6",
             "moto[s3,server]>=5.0",
             "mypy>=1.11",
+            "playwright>=1.49",  # drives Debian's Chromium, in which the page is tested
             "pytest>=8.0",
             "pytest-rerunfailures>=14.0",
             "pytest-timeout>=2.3",

@@ -76,6 +76,8 @@ seconds left or null; `jobs`: the same, and files done; `download_rate`, `upload
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("too slow") from None
+    except ConnectionResetError:
+        return response  # the reader has gone, as readers do
 
 
 async def _send(response: web.StreamResponse, text: bytes) -> None:
