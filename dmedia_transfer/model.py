@@ -449,6 +449,8 @@ class Moved:
     leaves_done: int  # recorded in the journal; an advance starts the count of attempts anew
     sources: tuple[SourceUse, ...] = ()  # of a download: how it goes with each
     sent_bytes: int = 0  # payload that crossed the wire in this run, also what was cut or thrown away
+    in_flight: tuple[int, ...] = ()  # leaves of a download, or parts of an upload from 1, that are on their way
+    wrong: tuple[int, ...] = ()  # leaves that came and were not what they should be, and have not come right since
 
 
 class Outcome(StrEnum):

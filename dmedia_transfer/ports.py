@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from dmedia_transfer.errors import TransferError
 from dmedia_transfer.model import (
@@ -452,6 +452,13 @@ class Summary:
     timetable: str = ""  # limits by the time of day, as `limiter.Timetable` reads them
 
 
+class Pieces(NamedTuple):
+    """What a worker is at: leaves of a download, or parts of an upload, which count from 1."""
+
+    in_flight: tuple[int, ...]
+    wrong: tuple[int, ...]  # that came, were not what they should be, and have not come right since
+
+
 class Control(Protocol):
     """What D-Bus, REST and the command line ask of the manager. On the manager's thread only; never blocks.
 
@@ -505,6 +512,9 @@ class Control(Protocol):
 
     def transfers(self) -> Mapping[TransferKey, Transfer]:
         """All transfers that have not been removed, also those that ended a moment ago."""
+
+    def pieces(self, key: TransferKey) -> Pieces:
+        """What is on its way of a transfer; raises `Unknown` if there is none."""
 
     def summary(self) -> Summary:
         """The manager as a whole."""

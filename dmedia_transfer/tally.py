@@ -27,6 +27,7 @@ class Tally:
         self._shown = 0
         self._sent = 0
         self._stores: Counter[str] = Counter()
+        self._wrong: set[int] = set()
 
     @property
     def bytes_done(self) -> int:
@@ -54,6 +55,18 @@ class Tally:
         with self._lock:
             return tuple(sorted(self._stores.items()))
 
+    @property
+    def in_flight(self) -> tuple[int, ...]:
+        """The pieces that are on their way."""
+        with self._lock:
+            return tuple(sorted(self._in_flight))
+
+    @property
+    def wrong(self) -> tuple[int, ...]:
+        """The pieces that came, were not what they should be, and have not come as they should since."""
+        with self._lock:
+            return tuple(sorted(self._wrong))
+
     def moved(self, piece: int, count: int, store_id: str = "", *, wire: bool = True) -> None:
         """`count` more bytes of a piece came or went; over the wire, or from a disk to another."""
         with self._lock:
@@ -79,12 +92,18 @@ class Tally:
             if not stores:
                 self._in_flight.pop(piece, None)
 
+    def differs(self, piece: int) -> None:
+        """A piece came, and is not what it should be."""
+        with self._lock:
+            self._wrong.add(piece)
+
     def done(self, piece: int, size: int) -> None:
         """A piece of `size` bytes is where it should be; saying so twice changes nothing."""
         with self._lock:
             self._in_flight_bytes -= max(self._in_flight.pop(piece, {}).values(), default=0)
             self._done_bytes += size - self._done.get(piece, 0)
             self._done[piece] = size
+            self._wrong.discard(piece)
         self.tell()
 
     def undone(self) -> None:

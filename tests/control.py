@@ -9,7 +9,7 @@ from typing import Any
 
 from dmedia_transfer.errors import InvalidRequest, Unknown
 from dmedia_transfer.model import PRIORITY_NOW, Direction, Entry, Failure, Progress, Transfer, TransferKey
-from dmedia_transfer.ports import Listener, Summary
+from dmedia_transfer.ports import Listener, Pieces, Summary
 from dmedia_transfer.states import Event, Reason, Status
 
 EMPTY = Summary(
@@ -34,6 +34,7 @@ class FakeControl:
         self.entries: list[Entry] = []  # all that were queued
         self.limits: list[dict[str, Any]] = []  # each call of set_limits
         self.here: dict[str, str] = {}  # file ID → path
+        self.on_their_way: dict[TransferKey, Pieces] = {}
         self.fail_with: Exception | None = None  # raised by the next command
         self._listeners: list[Listener] = []
         self._transfers: dict[TransferKey, Transfer] = {}
@@ -187,6 +188,10 @@ class FakeControl:
 
     def transfers(self) -> Mapping[TransferKey, Transfer]:
         return self._transfers
+
+    def pieces(self, key: TransferKey) -> Pieces:
+        self._known(key)
+        return self.on_their_way.get(key, Pieces((), ()))
 
     def summary(self) -> Summary:
         active = sum(each.status is Status.ONGOING for each in self._transfers.values())

@@ -156,6 +156,7 @@ class WebHost:
             stores=self.stores,
             filestores=self.filestores,
             history=self.journal.ledger.history,
+            uploads=self.journal.uploads,
             receiver=Receiver(self.folder / "uploads", self.journal.leaves, self._enter, expire_s=3600.0),
         )
 

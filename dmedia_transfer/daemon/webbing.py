@@ -129,6 +129,7 @@ class Webbing:
                 enter=self._enter,
                 expire_s=self._config.web.upload_expire_s,
             ),
+            uploads=self._journal.uploads,
         )
 
     def _enter(self, file: AddFile, entries: Sequence[Entry]) -> None:

@@ -244,6 +244,7 @@ class Download:
         if dispute is not None:
             self._board.failed(flight, dispute)
         else:
+            self._tally.differs(flight.leaf)
             self._board.corrupt(flight)
         return False
 

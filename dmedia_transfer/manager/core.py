@@ -47,7 +47,7 @@ from dmedia_transfer.model import (
     TransferKey,
     random_id,
 )
-from dmedia_transfer.ports import KnownFile, Ledger, Library, Listener, Outbox, Stores, Summary, WorkerPool
+from dmedia_transfer.ports import KnownFile, Ledger, Library, Listener, Outbox, Pieces, Stores, Summary, WorkerPool
 from dmedia_transfer.reach import Distance, Surroundings
 from dmedia_transfer.states import Event, Reason, Status
 
@@ -371,6 +371,11 @@ class TransferManager:
     def transfers(self) -> Mapping[TransferKey, Transfer]:
         """See `ports.Control.transfers`."""
         return self._board.transfers
+
+    def pieces(self, key: TransferKey) -> Pieces:
+        """See `ports.Control.pieces`."""
+        item = self._board.item(key)
+        return Pieces(item.in_flight, item.wrong)
 
     def summary(self) -> Summary:
         """See `ports.Control.summary`."""

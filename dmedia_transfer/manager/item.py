@@ -24,6 +24,8 @@ class Item:
     started_s: float = 0.0  # monotonic seconds, when a worker got it last
     leaves_done: int = 0  # in this run
     sent_bytes: int = 0  # in this run, also what was cut or thrown away
+    in_flight: tuple[int, ...] = ()  # in this run: leaves, or parts
+    wrong: tuple[int, ...] = ()  # in this run
     wake: CancelTimer | None = None  # takes back the timer that ends a backoff
     held: bool = False  # its worker was asked to let go because the whole queue is held
 

@@ -47,6 +47,7 @@ class Reports:
         if item is None or item.meter is None:
             return
         item.sent_bytes = report.sent_bytes
+        item.in_flight, item.wrong = report.in_flight, report.wrong
         transfer = item.transfer
         if report.leaves_done > item.leaves_done:
             item.leaves_done = report.leaves_done
@@ -79,6 +80,7 @@ class Reports:
 
     def _apply(self, item: Item, report: Ended) -> None:
         item.meter = None
+        item.in_flight = ()
         item.held = False
         self._board.change(item, progress=replace(item.transfer.progress, rate=0.0, eta_s=None), sources=())
         cancelled = item.transfer.status is Status.CANCELLED

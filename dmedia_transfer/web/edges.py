@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from dmedia_transfer.model import AddFile, Entry, Failure, StoreSpec, TransferKey
-from dmedia_transfer.ports import Control, JobControl, LeafRecords, LocalFile, MachineQueue
+from dmedia_transfer.ports import Control, JobControl, LeafRecords, LocalFile, MachineQueue, UploadRecords
 from dmedia_transfer.states import Status
 from dmedia_transfer.statusdoc import StatusDocument
 
@@ -45,6 +45,17 @@ class PartialPlace(Protocol):
     def close(self) -> None: ...
 
 
+class Glimpse(Protocol):
+    """A partial file, open for reading."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class LocalStore(Protocol):
     """A FileStore of this machine."""
 
@@ -59,6 +70,8 @@ class LocalStore(Protocol):
     def has(self, file_id: str) -> bool: ...
 
     def partial(self, file_id: str, size: int) -> PartialPlace: ...
+
+    def glimpse(self, file_id: str) -> Glimpse: ...
 
     def discard(self, file_id: str) -> bool: ...
 
@@ -75,6 +88,8 @@ class LocalStores(Protocol):
     def get(self, store_id: str) -> LocalStore: ...
 
     def path(self, file_id: str) -> str | None: ...
+
+    def partial(self, file_id: str) -> StoreSpec | None: ...
 
     def destination(self, file_id: str, file_bytes: int) -> StoreSpec: ...
 
@@ -133,3 +148,4 @@ class Edges:
     filestores: LocalStores
     history: Callable[[], Sequence[EndedTransfer]]  # the latest first
     receiver: Receiver
+    uploads: UploadRecords  # which parts of an upload its server has

@@ -432,6 +432,20 @@ class Sources(Model):
     items: list[SourceOut]
 
 
+class LeafMap(Model):
+    """What is where of a transfer's file, leaf by leaf."""
+
+    leaf_bytes: Count = Field(description="of each but the last")
+    count: Count = Field(description="how many there are; 0 while the size is not known")
+    states: str = Field(
+        description="one character for each: `#` there (of an upload: confirmed), `>` on its way, `.` missing, `!` "
+        "came and was not what it should be"
+    )
+    there: Count
+    in_flight: Count
+    wrong: Count
+
+
 class Sample(Model):
     """Rates at one moment."""
 

@@ -11,8 +11,10 @@ from dmedia_transfer.model import Direction, Entry, Transfer, TransferKey, Verb,
 from dmedia_transfer.web.api import Api
 from dmedia_transfer.web.board import in_order
 from dmedia_transfer.web.facts import fact_of
+from dmedia_transfer.web.leafmap import leaf_map
 from dmedia_transfer.web.models import (
     Changed,
+    LeafMap,
     Many,
     ManyChanged,
     NewDownloads,
@@ -248,6 +250,14 @@ def _sources(api: Api, transfer: Transfer, raw: object) -> list[SourceOut]:
     return sorted(found, key=lambda one: (one.use is None, not one.usable, not one.local, one.name))
 
 
+async def show_leaves(api: Api, transfer: TransferId) -> LeafMap:
+    """Show which leaves of a transfer's file are there, on their way, missing, or were not what they should be."""
+    key = key_of(transfer)
+    found = await _find(api, key, "")
+    pieces = await api.main(api.edges.control.pieces, key)
+    return await api.bridge.thread(leaf_map, api, found, pieces)
+
+
 async def show_rates(api: Api) -> Rates:
     """Show how fast it went in the last ten minutes, of all transfers together."""
     return _rates(api.rates.all())
@@ -274,6 +284,7 @@ ROUTES = (
     Route("POST", "/transfers/{transfer}/priority", prioritize_transfer, TAG),
     Route("POST", "/transfers/{transfer}/metered", let_transfer_cost, TAG),
     Route("GET", "/transfers/{transfer}/sources", show_sources, TAG),
+    Route("GET", "/transfers/{transfer}/leaves", show_leaves, TAG),
     Route("GET", "/transfers/{transfer}/rates", show_transfer_rates, TAG),
     Route("GET", "/rates", show_rates, TAG),
 )

@@ -288,7 +288,15 @@ class Progress:
             self._send(tally)
 
     def _send(self, tally: Tally) -> None:
-        moved = Moved(self._run_id, tally.bytes_done, tally.pieces_done, self.sources(), tally.sent_bytes)
+        moved = Moved(
+            self._run_id,
+            tally.bytes_done,
+            tally.pieces_done,
+            self.sources(),
+            tally.sent_bytes,
+            tally.in_flight,
+            tally.wrong,
+        )
         if moved != self._last:
             self._last = moved
             self._report(moved)

@@ -14,8 +14,11 @@ from tusclient import client as tus_client
 
 from dmedia_transfer import leaves
 from dmedia_transfer.filestore import FileStore
-from dmedia_transfer.model import Direction, FileSpec, TransferKey
+from dmedia_transfer.model import Direction, Failure, FileSpec, Progress, Transfer, TransferKey
+from dmedia_transfer.ports import Part, Pieces, UploadRecord
+from dmedia_transfer.states import Status
 from dmedia_transfer.web.intake import FINISHED_KEPT_S
+from dmedia_transfer.web.models import transfer_id
 from tests.factories import OTHER_STORE_ID, STORE_ID, content, file_spec
 from tests.web import SECRET, TIMEOUT_S, WebHost
 
@@ -89,6 +92,44 @@ def test_a_browser_saves_it_under_its_name_and_runs_nothing_that_is_in_it(stocke
     assert told["Content-Type"] == "application/octet-stream"
     assert told["Content-Security-Policy"].startswith("sandbox")
     assert "Set-Cookie" not in told
+
+
+def leaf_map(web: WebHost, key: TransferKey, size: int, status: Status = Status.ONGOING, **more: Any) -> Any:
+    web.main.call(web.control.add, Transfer(key, status=status, progress=Progress(0, size), **more))
+    return web.get(f"/transfers/{transfer_id(key)}/leaves")
+
+
+def test_the_map_of_a_download_says_what_is_there_on_its_way_missing_and_wrong(web: WebHost) -> None:
+    data = content(5 * leaves.LEAF_BYTES - 7, seed=9)
+    file = file_spec(data)
+    key = TransferKey(Direction.DOWNLOAD, file.file_id, "")
+    store = web.add_filestore(STORE_ID)
+    with store.partial(file.file_id, file.size) as place:
+        place.write_leaf(1, memoryview(data)[leaves.LEAF_BYTES : 2 * leaves.LEAF_BYTES])
+        web.journal.leaves.record(key, STORE_ID, place.identity, 1)
+    web.control.on_their_way[key] = Pieces((2,), (3,))
+    failure = Failure("CorruptLeaf", "leaf 4 does not match", leaf=4)
+    told = leaf_map(web, key, file.size, failure=failure)
+    assert told["states"] == ".#>!!"
+    assert (told["count"], told["there"], told["in_flight"], told["wrong"]) == (5, 1, 1, 2)
+    store.discard(file.file_id)
+    web.main.call(web.control.change, key, status=Status.DONE, failure=None)
+    web.control.on_their_way.clear()
+    assert web.get(f"/transfers/{transfer_id(key)}/leaves")["states"] == "#####"
+
+
+def test_the_map_of_an_upload_says_which_parts_its_server_has(web: WebHost) -> None:
+    key = TransferKey(Direction.UPLOAD, "Q" * 48, STORE_ID)
+    web.journal.uploads.intend(UploadRecord(key, "bucket/key", "", part_leaves=2, time=1.0))
+    web.journal.uploads.begun(key, "id")
+    web.journal.uploads.confirmed(key, Part(2, 2 * leaves.LEAF_BYTES, "etag"))
+    web.control.on_their_way[key] = Pieces((3,), ())
+    assert leaf_map(web, key, 7 * leaves.LEAF_BYTES)["states"] == "..##>>."
+
+
+def test_the_map_of_what_has_no_size_yet_is_empty(web: WebHost) -> None:
+    told = leaf_map(web, TransferKey(Direction.DOWNLOAD, "R" * 48, ""), 0, Status.QUEUED)
+    assert (told["count"], told["states"]) == (0, "")
 
 
 # Uploads.

@@ -58,3 +58,18 @@ def test_progress_never_goes_back_and_never_beyond_the_total(steps: list[tuple[s
     for piece, size in SIZES.items():
         tally.done(piece, size)
     assert tally.bytes_done == TOTAL
+
+
+def test_what_is_on_its_way_and_what_was_wrong_is_told_until_it_came_right() -> None:
+    tally = Tally(100)
+    seen = []
+    tally.moved(3, 5)
+    tally.moved(1, 5)
+    seen.append((tally.in_flight, tally.wrong))
+    tally.dropped(3)
+    tally.differs(3)
+    seen.append((tally.in_flight, tally.wrong))
+    tally.done(3, 10)
+    tally.done(1, 10)
+    seen.append((tally.in_flight, tally.wrong))
+    assert seen == [((1, 3), ()), ((1,), (3,)), ((), ())]

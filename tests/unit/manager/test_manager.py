@@ -14,6 +14,7 @@ from dmedia_transfer.model import (
     Entry,
     Failure,
     FileSpec,
+    Moved,
     Outcome,
     RecordStored,
     RemoveEntries,
@@ -714,3 +715,15 @@ def test_a_machine_that_has_moved_is_spoken_to_where_it_is_now() -> None:
     (job,) = world.pool.jobs.values()
     assert isinstance(job, Download)
     assert job.sources[0].settings == {"addresses": ["192.0.2.9:1"]}
+
+
+def test_what_a_worker_is_at_can_be_asked_for_while_it_is() -> None:
+    world = World()
+    file = world.add_file(a_file())
+    (key,) = world.queue(Entry(file.file_id))
+    world.manager.report(Moved(world.pool.run_of(key), 10, 0, in_flight=(2, 3), wrong=(1,)))
+    assert world.manager.pieces(key) == ((2, 3), (1,))
+    world.end(key, Outcome.STOPPED)
+    assert world.manager.pieces(key).in_flight == ()
+    with pytest.raises(Unknown):
+        world.manager.pieces(key._replace(file_id="Z" * 48))
