@@ -42,6 +42,7 @@ setup(
         "dbus-python>=1.3",  # D-Bus; Debian: python3-dbus
         "ifaddr>=0.2",  # the addresses of this machine's network interfaces, for peers
         "platformdirs>=4.2",  # where configuration and state live
+        "prometheus_client>=0.20",  # metrics
         "pycouchdb>=1.16",  # documents
         "pydantic>=2.8",  # validation of documents and configuration
         "pydantic-settings>=2.7",  # configuration from TOML and environment
@@ -85,6 +86,7 @@ setup(
             "share/systemd/user/dmedia-transfer.service.d",
             ["systemd/user/dmedia-transfer.service.d/50-namespaces.conf"],
         ),
+        ("share/dmedia-transfer/grafana", ["data/grafana/dmedia-transfer.json"]),
         ("share/bash-completion/completions", ["data/completions/dmedia-transfer"]),
         ("share/zsh/site-functions", ["data/completions/_dmedia-transfer"]),
         ("share/fish/vendor_completions.d", ["data/completions/dmedia-transfer.fish"]),

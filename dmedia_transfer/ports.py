@@ -7,11 +7,12 @@ only: whatever a library raises is translated where the library is called.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from dmedia_transfer.errors import TransferError
 from dmedia_transfer.model import (
+    Direction,
     Edit,
     Entry,
     Failure,
@@ -457,6 +458,27 @@ class Pieces(NamedTuple):
 
     in_flight: tuple[int, ...]
     wrong: tuple[int, ...]  # that came, were not what they should be, and have not come right since
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What has crossed the network to or from one store since the daemon began."""
+
+    direction: Direction
+    store_id: str  # empty: it cannot be told any more which
+    backend: str  # the plugin of the store: `s3`, `peer`, or that of a package; empty where it is not known
+    bytes: int  # payload, also what was cut or thrown away; never less than it was
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """How the daemon's own parts are; what only metrics tell."""
+
+    parts: Mapping[str, bool] = field(default_factory=dict)  # whether each of them is well, by its name
+    workers: int = 0  # processes
+    peers: int = 0  # other machines that are trusted
+    traffic: Sequence[Traffic] = ()
+    served: Mapping[Direction, int] = field(default_factory=dict)  # bytes that peers have fetched (upload) and sent
 
 
 class Control(Protocol):

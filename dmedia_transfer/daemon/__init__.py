@@ -40,7 +40,7 @@ from dmedia_transfer.couch.library import CouchLibrary
 from dmedia_transfer.couch.machinememory import MachineMemory
 from dmedia_transfer.couch.replication import Replication, targets_of
 from dmedia_transfer.couch.servers import DocumentServer
-from dmedia_transfer.daemon import longjobs, settings
+from dmedia_transfer.daemon import longjobs, metering, settings
 from dmedia_transfer.daemon.mounts import Mounts
 from dmedia_transfer.daemon.people import People
 from dmedia_transfer.daemon.reloading import Reloading
@@ -200,6 +200,9 @@ class Daemon:
             filestores=self._filestores,
             journal=self._journal,
             flush=self._library.flush,
+            vitals=metering.vitals_of(
+                self._manager, self._pool, peers=self._peering.known_count, syncs=bool(self._config.sync)
+            ),
             call_soon=mainloop.call_soon,
             on_problem=partial(self._problem, "web"),
         )

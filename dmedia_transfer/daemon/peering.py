@@ -133,6 +133,10 @@ class Peering:
                 timer()
         self._cleanup.close()
 
+    def known_count(self) -> int:
+        """How many other machines can be spoken to, as far as trust goes."""
+        return sum(peer.machine_id != self._machine_id for peer in self._trust.peers())
+
     def limit(self, *, send_bps: float | None, receive_bps: float | None, stopped: bool) -> None:
         """So fast may peers be served, in bytes per second; None is no limit. `stopped` is not at all."""
         self._server.limit(send_bps=send_bps, receive_bps=receive_bps, stopped=stopped)

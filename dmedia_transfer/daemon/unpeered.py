@@ -42,6 +42,10 @@ class Unpeered:
     def stop(self) -> None:
         """There is nothing to stop."""
 
+    def known_count(self) -> int:
+        """Nobody is known."""
+        return 0
+
     def limit(self, *, send_bps: float | None, receive_bps: float | None, stopped: bool) -> None:
         """Nobody is served."""
 

@@ -15,7 +15,7 @@ from dmedia_transfer.filestore import FileStores
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.localstores import LocalStores
 from dmedia_transfer.model import AddFile, Entry
-from dmedia_transfer.ports import Control, JobControl
+from dmedia_transfer.ports import Control, JobControl, Vitals
 
 if TYPE_CHECKING:
     from dmedia_transfer.web.edges import Edges
@@ -41,6 +41,7 @@ class Webbing:
         filestores: FileStores,
         journal: Journal,
         flush: Callable[[], None],
+        vitals: Callable[[], Vitals],
         call_soon: Callable[[Callable[[], None]], object],
         on_problem: Callable[[str | None], None],
     ) -> None:
@@ -56,6 +57,7 @@ class Webbing:
             filestores: Its FileStores.
             journal: History, leaves, the outbox.
             flush: Has what is in the outbox written.
+            vitals: How the daemon's own parts are.
             call_soon: Calls something on this thread.
             on_problem: Told why the API is not there, if it is not.
         """
@@ -68,6 +70,7 @@ class Webbing:
         self._filestores = filestores
         self._journal = journal
         self._flush = flush
+        self._vitals = vitals
         self._call_soon = call_soon
         self._on_problem = on_problem
         self._database: Database | None = None
@@ -130,6 +133,7 @@ class Webbing:
                 expire_s=self._config.web.upload_expire_s,
             ),
             uploads=self._journal.uploads,
+            vitals=self._vitals,
         )
 
     def _enter(self, file: AddFile, entries: Sequence[Entry]) -> None:

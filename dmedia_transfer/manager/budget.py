@@ -84,6 +84,11 @@ class Budget:
         self._guest_told: tuple[float | None, float | None, bool] = (None, None, False)
         self._guest_bytes = dict.fromkeys(Direction, 0)  # since it began
 
+    @property
+    def guest_bytes(self) -> Mapping[Direction, int]:
+        """What the server for peers has sent (upload) and received (download) since it began."""
+        return dict(self._guest_bytes)
+
     def admit(self, guest: GuestLimits) -> None:
         """There is a server for peers, which is told what it may do from now on; nothing yet means no limit."""
         self._guest = guest

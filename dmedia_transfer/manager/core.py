@@ -31,6 +31,7 @@ from dmedia_transfer.manager.runs import Runs
 from dmedia_transfer.manager.settling import Settling
 from dmedia_transfer.manager.starting import Settings, Starting
 from dmedia_transfer.manager.sweeping import Sweeping
+from dmedia_transfer.manager.traffic import TrafficCounter
 from dmedia_transfer.manager.wanted import Wanted
 from dmedia_transfer.model import (
     PRIORITY_NOW,
@@ -47,7 +48,18 @@ from dmedia_transfer.model import (
     TransferKey,
     random_id,
 )
-from dmedia_transfer.ports import KnownFile, Ledger, Library, Listener, Outbox, Pieces, Stores, Summary, WorkerPool
+from dmedia_transfer.ports import (
+    KnownFile,
+    Ledger,
+    Library,
+    Listener,
+    Outbox,
+    Pieces,
+    Stores,
+    Summary,
+    Traffic,
+    WorkerPool,
+)
 from dmedia_transfer.reach import Distance, Surroundings
 from dmedia_transfer.states import Event, Reason, Status
 
@@ -113,11 +125,13 @@ class TransferManager:
             endings=self._endings,
             ledger=ledger,
         )
+        self._traffic = TrafficCounter(board=self._board, runs=self._runs)
         self._reports = Reports(
             board=self._board,
             runs=self._runs,
             starting=self._starting,
             endings=self._endings,
+            traffic=self._traffic,
             call_later=call_later,
             chance=chance,
             on_discarded=lambda job, failed: self._sweeping.ended(job, failed=failed),
@@ -245,6 +259,18 @@ class TransferManager:
             log.warning("%s", problem)
             self._problems[source] = problem
         self._board.tell_summary()
+
+    def troubled(self) -> frozenset[str]:
+        """Where something outside a transfer is wrong: the sources that `set_problem` was told of."""
+        return frozenset(self._problems)
+
+    def traffic(self) -> list[Traffic]:
+        """What has crossed the network since the start, by store."""
+        return self._traffic.now()
+
+    def served(self) -> Mapping[Direction, int]:
+        """The bytes that peers have fetched from us (upload) and sent to us (download) since the start."""
+        return self._budget.guest_bytes
 
     def shutdown(self) -> None:
         """Suspend all that moves and write what was gathered; the pool is ended by whoever made it."""

@@ -12,6 +12,7 @@ from dmedia_transfer.manager.endings import Endings
 from dmedia_transfer.manager.item import CancelTimer, Item
 from dmedia_transfer.manager.runs import Runs
 from dmedia_transfer.manager.starting import Starting
+from dmedia_transfer.manager.traffic import TrafficCounter
 from dmedia_transfer.model import Discard, Ended, Failure, Moved, Outcome, Progress
 from dmedia_transfer.states import Event, Reason, Status
 
@@ -28,6 +29,7 @@ class Reports:
         runs: Runs,
         starting: Starting,
         endings: Endings,
+        traffic: TrafficCounter,
         call_later: Callable[[float, Callable[[], None]], CancelTimer],
         chance: Callable[[], float],
         on_discarded: Callable[[Discard, bool], None],  # told of each discard that has ended, and whether it failed
@@ -36,6 +38,7 @@ class Reports:
         self._runs = runs
         self._starting = starting
         self._endings = endings
+        self._traffic = traffic
         self._call_later = call_later
         self._chance = chance
         self._on_discarded = on_discarded
@@ -64,6 +67,7 @@ class Reports:
         if live is None:
             return
         item = self._board.get(live.job.key)
+        self._traffic.ended(live, item, report)
         if isinstance(live.job, Discard):
             if report.failure is not None:
                 log.warning("%s: what it left is not removed yet: %s", live.job.key, report.failure)

@@ -11,6 +11,8 @@ from dmedia_transfer.model import Transfer
 from dmedia_transfer.serving.tus import Tus
 from dmedia_transfer.web.board import Board
 from dmedia_transfer.web.bridge import Bridge
+from dmedia_transfer.web.counts import Counts
+from dmedia_transfer.web.disks import Disks
 from dmedia_transfer.web.edges import Edges, Raw
 from dmedia_transfer.web.facts import Facts
 from dmedia_transfer.web.guard import Guard
@@ -39,6 +41,8 @@ class Api:
         self.facts = Facts(edges.documents, bridge)
         self.intake: WebIntake | None = None  # uploads of new files
         self.tus: Tus[NewFile] | None = None
+        self.counts = Counts()
+        self.disks = Disks(edges.filestores, bridge)
         self.description: Mapping[str, Any] = {}  # the OpenAPI document
         self.catch_up: Callable[[], None] = lambda: None  # takes over what the manager has done up to now
 

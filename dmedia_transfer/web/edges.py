@@ -1,4 +1,4 @@
-"""Edges: what the daemon hands to the web. All but the two controls block, and are called in threads."""
+"""Edges: what the daemon hands to the web. All but the two controls and `vitals` block, and are called in threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from dmedia_transfer.model import AddFile, Entry, Failure, StoreSpec, TransferKey
-from dmedia_transfer.ports import Control, JobControl, LeafRecords, LocalFile, MachineQueue, UploadRecords
+from dmedia_transfer.ports import Control, JobControl, LeafRecords, LocalFile, MachineQueue, UploadRecords, Vitals
 from dmedia_transfer.states import Status
 from dmedia_transfer.statusdoc import StatusDocument
 
@@ -149,3 +149,4 @@ class Edges:
     history: Callable[[], Sequence[EndedTransfer]]  # the latest first
     receiver: Receiver
     uploads: UploadRecords  # which parts of an upload its server has
+    vitals: Callable[[], Vitals] = Vitals  # on the manager's thread

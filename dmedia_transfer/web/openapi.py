@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from dmedia_transfer import __version__
 from dmedia_transfer.web.refusals import CONTENT_TYPE, Problem
-from dmedia_transfer.web.routes import API, Answer, Header, Route
+from dmedia_transfer.web.routes import Answer, Header, Route
 
 _REF: Final = "#/components/schemas/{model}"
 _PROBLEMS: Final[Mapping[int, str]] = {
@@ -53,7 +53,7 @@ def describe(routes: Iterable[Route], tags: Mapping[str, str]) -> dict[str, Any]
     names = {model: refs[model, mode]["$ref"].rpartition("/")[2] for model, mode in models}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(API + route.path, {})[route.method.lower()] = _operation(route, names, schemas)
+        paths.setdefault(route.where, {})[route.method.lower()] = _operation(route, names, schemas)
     queries = {names[route.query] for route in routes if route.query is not None}
     return _renamed(
         {

@@ -57,7 +57,7 @@ class Route:
     """Something that can be asked for."""
 
     method: str
-    path: str  # below `API`; parts in braces
+    path: str  # below `base`; parts in braces
     handle: Handler
     tag: str
     status: int = 200  # of the answer, if that is a model
@@ -66,6 +66,7 @@ class Route:
     headers: tuple[Header, ...] = ()  # that a raw route takes
     takes: str = ""  # the media type of a raw route's body
     refuses: tuple[int, ...] = ()  # statuses of problems, besides those that every route may have
+    base: str = API  # empty for what others look for in a place of their own
 
     @cached_property
     def hints(self) -> dict[str, Any]:
@@ -95,7 +96,12 @@ class Route:
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         """What the path looks like."""
-        return re.compile(API + _PART.sub(r"(?P<\1>[^/]+)", self.path))
+        return re.compile(self.base + _PART.sub(r"(?P<\1>[^/]+)", self.path))
+
+    @property
+    def where(self) -> str:
+        """Its whole path."""
+        return self.base + self.path
 
     @property
     def name(self) -> str:
@@ -137,6 +143,11 @@ class Table:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
+        self._outside = frozenset(route.where for route in self.routes if route.base != API)
+
+    def knows(self, path: str) -> bool:
+        """Whether a path is of the API, or one of the few of ours that are elsewhere."""
+        return path.startswith(f"{API}/") or path in self._outside
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
         """The route of a request, and the parts of its path; a HEAD is answered by what answers GET.

@@ -101,6 +101,7 @@ class WebServer:
         control, jobs = self._edges.control, self._edges.jobs
         self._pump.mirror.load(control.transfers().values(), jobs.jobs().values() if jobs is not None else ())
         control.subscribe(self._pump.mirror)
+        control.subscribe(self._api.counts)
         if jobs is not None:
             jobs.subscribe(self._pump.mirror)
         self._thread.start()
@@ -114,6 +115,7 @@ class WebServer:
         if not self._thread.is_alive():
             return
         self._edges.control.unsubscribe(self._pump.mirror)
+        self._edges.control.unsubscribe(self._api.counts)
         if self._edges.jobs is not None:
             self._edges.jobs.unsubscribe(self._pump.mirror)
         asyncio.run_coroutine_threadsafe(self._close(), self._loop)

@@ -72,7 +72,7 @@ class Service:
                 raise Refusal(405, "a link is followed with GET", headers={"Allow": "GET"})
             return self._api.guard.sign_in(request, match[1])
         self._api.guard.check(request)
-        if not path.startswith(f"{API}/"):
+        if not self._table.knows(path):
             raise Refusal(404, f"the API is at {API}, and {API}/openapi.json describes it")
         route, parts = self._table.find(request.method, path)
         if route.raw:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-from dmedia_transfer.web import content, events, jobs, meta, openapi, places, queue, transfers, uploads
+from dmedia_transfer.web import content, events, jobs, meta, openapi, places, queue, scrape, transfers, uploads
 from dmedia_transfer.web.routes import Table
 
 TAGS: Final = {
@@ -15,6 +15,7 @@ TAGS: Final = {
     places.TAG: "The machines of the library, the stores, and the files in them.",
     uploads.TAG: "New files, by tus 1.0 (https://tus.io): from a browser, or any client of it.",
     events.TAG: "What happens, as it happens.",
+    scrape.TAG: "Numbers for Prometheus.",
     meta.TAG: "This description, and links to the page.",
 }
 
@@ -27,6 +28,7 @@ TABLE: Final = Table(
         *content.ROUTES,
         *uploads.ROUTES,
         *events.ROUTES,
+        *scrape.ROUTES,
         *meta.ROUTES,
     ),
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.device import WAIT_S, eventually
 from tests.e2e.conftest import SERVERS, Scene
@@ -76,6 +77,17 @@ def test_a_link_opens_the_page_and_what_is_asked_for_there_is_done_and_told(serv
         assert (history[0]["id"], history[0]["status"], history[0]["bytes"]) == (transfer, "done", len(data))
         stores = requests.get(f"{url}/api/v1/stores", headers=program, timeout=WAIT_S).json()["items"]
         assert {store["id"]: store["usable"] for store in stores} == {served.home: True, served.bucket: True}
+
+        metrics = requests.get(f"{url}/metrics", headers=program, timeout=WAIT_S).text
+        values = {
+            (one.name.removeprefix("dmedia_transfer_"), *(one.labels[name] for name in sorted(one.labels))): one.value
+            for family in text_string_to_metric_families(metrics)
+            for one in family.samples
+        }
+        assert values["network_bytes_total", "s3", "download", served.bucket] == len(data)
+        assert values["ended_total", "download", "done"] == 1
+        assert values["part_up", "database"] == values["part_up", "feed"] == values["filestore_up", served.home] == 1
+        assert values["workers",] >= 1
 
         assert device.stop() == 0  # at once, although somebody reads events
         reader.join(WAIT_S)

@@ -27,6 +27,7 @@ FOR_THE_SESSION = (
     "dbus-1/services/org.dmedia.Transfer1.service",
     "systemd/user/dmedia-transfer.service",
 )
+DASHBOARD = "dmedia-transfer/grafana/dmedia-transfer.json"
 PAGES = ("README.md", "CHANGELOG.md", "LICENSE", "dbus.md", "documents.md")
 
 
@@ -60,7 +61,7 @@ def test_what_was_installed_works_and_uninstalling_leaves_nothing(
     kept.parent.mkdir(parents=True)
     kept.touch()
     make("install", f"PREFIX={prefix}")
-    for file in (*COMPLETIONS, *FOR_THE_SESSION, *(f"doc/dmedia-transfer/{page}" for page in PAGES)):
+    for file in (*COMPLETIONS, *FOR_THE_SESSION, DASHBOARD, *(f"doc/dmedia-transfer/{page}" for page in PAGES)):
         text = (prefix / "share" / file).read_text()
         assert "/usr/bin/dmedia-transfer" not in text
         assert "file:///usr/" not in text
@@ -92,7 +93,7 @@ def test_the_debian_package_has_its_files_where_debian_has_them_and_knows_no_oth
     (deb,) = tmp_path.glob("*.deb")
     tree = tmp_path / "unpacked"
     output("dpkg-deb", "--raw-extract", str(deb), str(tree))
-    wanted = [f"usr/share/{file}" for file in (*COMPLETIONS, *FOR_THE_SESSION)]
+    wanted = [f"usr/share/{file}" for file in (*COMPLETIONS, *FOR_THE_SESSION, DASHBOARD)]
     wanted += [f"usr/share/doc/dmedia-transfer/{page}" for page in (*PAGES, "copyright")]
     assert [file for file in wanted if not (tree / file).is_file()] == []
     assert (tree / "usr/bin/dmedia-transfer").readlink() == Path("../lib/dmedia-transfer/bin/dmedia-transfer")

@@ -12,7 +12,6 @@ from schemathesis.specs.openapi.checks import missing_required_header, negative_
 from dmedia_transfer import documents, statusdoc
 from dmedia_transfer.model import Direction, Failure, Progress, Transfer, TransferKey
 from dmedia_transfer.states import Status
-from dmedia_transfer.web.routes import API
 from dmedia_transfer.web.table import TABLE, description
 from tests.factories import STORE_ID, content, file_spec
 from tests.web import SECRET, WebHost
@@ -49,7 +48,7 @@ def stocked(module_web: WebHost) -> WebHost:
 )
 def test_what_is_described_is_what_is_done(case: Any, stocked: WebHost) -> None:
     # Where headers are the request, HTTP and tus say which are ignored, and that others are answered with 412 or 416.
-    route = next(route for route in TABLE.routes if case.operation.label == f"{route.method} {API}{route.path}")
+    route = next(route for route in TABLE.routes if case.operation.label == f"{route.method} {route.where}")
     case.call_and_validate(
         base_url=stocked.url,
         headers={"Authorization": f"Bearer {SECRET}"},
