@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from dmedia_transfer import documents
 from dmedia_transfer.errors import NoSource, StoreMissing
@@ -24,6 +24,7 @@ from dmedia_transfer.model import (
     Transfer,
     TransferKey,
 )
+from dmedia_transfer.ports import Pieces
 from dmedia_transfer.states import Event, Reason, Status
 from dmedia_transfer.web.server import WebServer
 from tests.browser import DESKTOP, PHONE, WAIT_MS, browsing, page_in, violations
@@ -204,6 +205,69 @@ def test_a_file_of_the_library_is_found_and_asked_for(web: WebHost, page: Page) 
     assert [(one.file_id, one.priority) for one in web.control.entries] == [(FILES[0].file_id, 10)]
 
 
+DROP = """([name, text]) => {
+    const carried = new DataTransfer();
+    carried.items.add(new File([text], name, {type: "text/plain"}));
+    for (const kind of ["dragenter", "dragover", "drop"]) {
+        document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: carried, bubbles: true, cancelable: true}));
+    }
+}"""
+
+
+def test_a_file_that_is_dropped_is_sent_and_is_in_the_library_then(web: WebHost, page: Page) -> None:
+    if STORE_ID not in web.documents.raws:
+        web.add_filestore(name="disk")
+    visit(page, web)
+    page.evaluate(DROP, ["notes.txt", "what was dropped"])
+    told(page, "“notes.txt” is in the library.")
+    expect(page.locator("#uploads li")).to_have_count(0)
+    file = web.entered[-1]
+    assert file.name == "notes.txt"
+    path = web.filestores.path(file.file_id)
+    assert path is not None
+    assert Path(path).read_text(encoding="utf-8") == "what was dropped"
+
+
+def test_sending_a_file_is_paused_goes_on_over_a_cut_connection_and_is_given_up(web: WebHost, page: Page) -> None:
+    if STORE_ID not in web.documents.raws:
+        web.add_filestore(name="disk")
+    data = content(300_000, seed=5)
+    cut = 2
+    sent: list[str] = []
+
+    def unreliable(route: Route) -> None:
+        nonlocal cut
+        sent.append(route.request.method)
+        if route.request.method == "PATCH" and cut:
+            cut -= 1
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    page.route("**/api/v1/uploads/*", unreliable)
+    visit(page, web)
+    page.get_by_role("button", name="Add").click()
+    page.get_by_label("New files").set_input_files(
+        {"name": "clip.bin", "mimeType": "application/octet-stream", "buffer": data}
+    )
+    told(page, "“clip.bin” is in the library.")
+    assert sent.count("HEAD") == 2  # each time it asked how far it is
+    path = web.filestores.path(web.entered[-1].file_id)
+    assert path is not None
+    assert Path(path).read_bytes() == data
+
+    cut = 1_000_000
+    page.evaluate(DROP, ["other.txt", "something else"])
+    page.get_by_role("button", name="Pause sending other.txt").click()
+    expect(page.get_by_role("listitem").filter(has_text="other.txt")).to_contain_text("paused")
+    page.get_by_role("button", name="Resume sending other.txt").click()
+    page.get_by_role("button", name="Cancel sending other.txt").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop it").click()
+    told(page, "“other.txt” is not sent.")
+    assert sent[-1] == "DELETE"
+    assert [file.name for file in web.entered if file.name == "other.txt"] == []
+
+
 def test_the_details_tell_the_error_what_to_do_and_each_source(films: WebHost, page: Page) -> None:
     films.add_file(FILES[0], STORE_ID, OTHER_STORE_ID, name="Alps.mkv")
     uses = (
@@ -211,11 +275,15 @@ def test_the_details_tell_the_error_what_to_do_and_each_source(films: WebHost, p
         SourceUse(OTHER_STORE_ID, 1000, 0.0, SourceState.DEMOTED, "it sends what is not the file"),
     )
     films.main.call(films.control.change, KEYS[0], sources=uses)
+    films.control.on_their_way[KEYS[0]] = Pieces((2, 3), (5,))
     visit(page, films)
     row(page, "Alps.mkv").click()
     aside = page.get_by_role("complementary", name="Details")
     expect(aside.get_by_role("row").filter(has_text="gives")).to_contain_text("28.6 MiB2.0 MB/s")
     expect(aside.get_by_role("row").filter(has_text="set aside")).to_contain_text("it sends what is not the file")
+    expect(aside.locator(".map i")).to_have_count(10)  # of 8 MiB each
+    expect(aside.locator(".legend")).to_have_text("0 there7 missing2 in flight1 bad")
+    expect(aside.locator(".map .bad")).to_have_count(1)
     aside.get_by_label("Priority").select_option("now")
     told(page, "“Alps.mkv” has priority now.")
     aside.get_by_label("also where a connection costs").check()
@@ -390,6 +458,7 @@ def _busy_evening(web: WebHost) -> None:
         SourceUse(OTHER_STORE_ID, 12_000_000, 3_100_000.0, SourceState.ACTIVE),
     )
     web.main.call(control.change, KEYS[0], sources=uses)
+    control.on_their_way[KEYS[0]] = Pieces((2, 3, 7), ())
     web.main.call(control.move, KEYS[0], 52_000_000, rate=11_500_000.0, eta_s=3.0)
     web.main.call(control.on, KEYS[1], Event.SUSPEND, Reason.METERED)
     web.main.call(control.fail, KEYS[2], NoSource("no store that this machine can reach has the file"))

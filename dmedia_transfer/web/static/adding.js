@@ -1,4 +1,4 @@
-// Adding: a file of the library is found, and brought here or sent to a store.
+// Adding: new files are sent; one of the library is found, and brought here or sent to a store.
 
 import { get, post, where } from "./api.js";
 import { STEPS, make, priority, size } from "./format.js";
@@ -7,19 +7,20 @@ import { loadStores } from "./panels.js";
 
 const WAIT_MS = 250;
 
-export async function add() {
+export async function add(uploads) {
   let stores;
   try {
     stores = [...(await loadStores()).values()];
   } catch {
     stores = []; // a download needs none
   }
-  await dialog("Add a transfer", (close) => new Adding(close, stores).parts);
+  await dialog("Add a transfer", (close) => new Adding(close, stores, uploads).parts);
 }
 
 class Adding {
-  constructor(close, stores) {
+  constructor(close, stores, uploads) {
     Object.assign(this, { close, stores });
+    this.uploads = uploads;
     this.timer = null;
     this.find = make("input", { type: "search", autocomplete: "off", autofocus: true, oninput: () => this.soon() });
     this.urgency = make("select", {}, ...STEPS.map((each) => make("option", { value: String(each), selected: each === 0 }, priority(each))));
@@ -33,7 +34,18 @@ class Adding {
         stores.length ? make("label", {}, "Uploads go to", this.target) : ""),
       this.told, this.found, make("div", { class: "actions" }, make("button", { type: "button", onclick: () => close() }, "Close")));
     form.addEventListener("submit", (event) => { event.preventDefault(); this.look(); });
-    this.parts = [form];
+    this.parts = [this.sending(), form];
+  }
+
+  // Files of the computer at which somebody sits: they become files of the library.
+  sending() {
+    const onward = make("select", {}, make("option", { value: "" }, "stay on this machine"),
+      ...this.stores.filter((each) => !each.local).map((each) => make("option", { value: each.id }, each.name || each.where || each.id)));
+    const chosen = make("input", { type: "file", multiple: true, onchange: () => {
+      this.uploads.add([...chosen.files], { target: onward.value });
+      this.close();
+    } });
+    return make("div", { class: "line" }, make("label", {}, "They then", onward), make("label", {}, "New files", chosen));
   }
 
   soon() {

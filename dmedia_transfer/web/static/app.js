@@ -12,6 +12,7 @@ import { List } from "./list.js";
 import { loadStores, showHistory, showMachines, showProblems, showStores } from "./panels.js";
 import { onKey } from "./steer.js";
 import { doing, toast } from "./tell.js";
+import { Uploads, takeDrops } from "./uploads.js";
 
 const POLL_MS = 5000; // of another machine
 const GATHER_MS = 100; // rows are arranged anew at most so often
@@ -32,6 +33,7 @@ const list = new List({ box: $("list"), rows: $("rows"), find, open, key: onKey 
 const graph = new Graph($("graph"), $("graph-text"), $("peak"));
 const jobs = new Jobs($("jobs"));
 const limits = new Limits($("limits"));
+const uploads = new Uploads($("uploads"));
 let summary = null, here = null, arranging = null, view = "transfers";
 
 function arrange() {
@@ -44,7 +46,7 @@ function arrange() {
   $("shown").textContent = shown === all ? `${all} in all` : `${shown} of ${all}`;
   $("count-transfers").textContent = all || "";
   $("empty").hidden = shown > 0;
-  $("empty").textContent = all ? "No transfer is so." : "Nothing is on its way. Press Add to begin.";
+  $("empty").textContent = all ? "No transfer is so." : "Nothing is on its way. Drop a file here, or press Add.";
 }
 
 const arrangeSoon = () => { arranging ??= setTimeout(arrange, GATHER_MS); };
@@ -178,7 +180,8 @@ addEventListener("hashchange", () => {
   showView();
 });
 $("machine").addEventListener("change", (event) => choose(event.target.value));
-$("add").addEventListener("click", add);
+$("add").addEventListener("click", () => add(uploads));
+takeDrops(uploads, $("drop"));
 $("hold").addEventListener("click", async () => {
   const held = summary?.queue_paused;
   await doing(() => post(held ? "/queue/resume" : "/queue/pause"), held ? "The queue goes on." : "The whole queue is paused.");

@@ -2,6 +2,7 @@
 
 import { get, where } from "./api.js";
 import { STEPS, called, duration, make, moment, percent, priority, rate, size } from "./format.js";
+import { showMap } from "./leafmap.js";
 import { bytes, state } from "./row.js";
 import { RESTING, allowCost, cancel, prioritize, retry, toggle } from "./steer.js";
 
@@ -30,7 +31,7 @@ export class Detail {
       put("state", "p"), put("trouble", "div", { role: "group" }),
       put("bar", "progress", { max: 100, ariaLabel: "Progress" }), put("numbers", "p", { class: "quiet" }),
       put("actions", "div", { class: "actions" }),
-      put("sources", "div"), put("facts", "dl", { class: "facts quiet" }));
+      put("map", "div", { hidden: true }), put("sources", "div"), put("facts", "dl", { class: "facts quiet" }));
     this.buttons(one);
     this.aside.hidden = false;
     this.show();
@@ -103,17 +104,20 @@ export class Detail {
     this.facts.replaceChildren(...facts.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   }
 
-  // What is not told by events: the sources.
+  // What is not told by events: the sources, and which leaves are there.
   async look() {
     const id = this.id;
     if (where.machine || document.hidden || !this.find(id)) return;
-    let items;
+    const ask = (what) => get(`/transfers/${encodeURIComponent(id)}/${what}`, {}, { machine: false });
+    let found, map;
     try {
-      ({ items } = await get(`/transfers/${encodeURIComponent(id)}/sources`, {}, { machine: false }));
+      [found, map] = await Promise.all([ask("sources"), ask("leaves")]);
     } catch {
       return; // the connection is shown elsewhere; or it has just ended
     }
-    if (this.id === id) this.showSources(items);
+    if (this.id !== id) return;
+    this.showSources(found.items);
+    showMap(this.map, map);
   }
 
   showSources(items) {
