@@ -27,6 +27,7 @@ from dmedia_transfer.model import FileSpec
 from dmedia_transfer.ports import Backend, ListsUploads, Part
 from tests.contract.conftest import Subject
 from tests.factories import BytesBody
+from tests.waiting import WAIT_S
 
 
 def unmetered(_count: int) -> None:
@@ -375,19 +376,18 @@ def test_a_cut_ends_a_fetch_at_once_and_the_next_one_works(subject: Subject, bac
 
     def meter(_count: int) -> None:
         moving.set()
-        assert was_cut.wait(10)
+        assert was_cut.wait(WAIT_S)
 
-    def cut() -> float:
-        assert moving.wait(10)
+    def cut() -> None:
+        assert moving.wait(WAIT_S)
         backend.cut()
         was_cut.set()
-        return time.monotonic()
 
     with ThreadPoolExecutor(1) as threads:
         cutting = threads.submit(cut)
         with pytest.raises(ConnectionLost):
             backend.fetch(file, 0, memoryview(bytearray(len(data))), meter)
-        assert time.monotonic() - cutting.result() < 2
+        cutting.result()
     assert fetched(backend, file, 0, len(data)) == data
 
 
@@ -398,19 +398,18 @@ def test_a_cut_ends_a_part_at_once_and_the_next_one_works(subject: Subject, back
 
     def meter(_count: int) -> None:
         moving.set()
-        assert was_cut.wait(10)
+        assert was_cut.wait(WAIT_S)
 
-    def cut() -> float:
-        assert moving.wait(10)
+    def cut() -> None:
+        assert moving.wait(WAIT_S)
         backend.cut()
         was_cut.set()
-        return time.monotonic()
 
     with ThreadPoolExecutor(1) as threads:
         cutting = threads.submit(cut)
         with pytest.raises(ConnectionLost):
             backend.put_part(file, upload_id, 1, BytesBody(data), meter)
-        assert time.monotonic() - cutting.result() < 2
+        cutting.result()
     assert backend.put_part(file, upload_id, 1, BytesBody(data), unmetered).size == len(data)
 
 

@@ -167,7 +167,7 @@ def test_waiting_ends_in_time_and_can_be_repeated(client: Client) -> None:
         started_s = time.monotonic()
         with pytest.raises(TimeoutError):
             transfer.wait(timeout_s=0.2)
-        assert 0.15 < time.monotonic() - started_s < 5
+        assert time.monotonic() - started_s > 0.15
 
 
 def test_all_transfers_are_watched(bus_service: ServiceThread, client: Client) -> None:

@@ -23,7 +23,7 @@ from tests import factories
 from tests.couchfeed import Inbox, MemoryCheckpoints
 from tests.proxy import FaultyProxy
 from tests.scripted import Answer, Asked, ScriptedServer
-from tests.waiting import eventually
+from tests.waiting import WAIT_S, eventually
 
 MACHINE, STORE = factories.MACHINE_ID, factories.STORE_ID
 FILE = "F" * 48
@@ -82,7 +82,7 @@ def start(inbox: Inbox, checkpoints: MemoryCheckpoints) -> Iterator[Start]:
     yield starter
     for feed in feeds:
         feed.stop()
-        assert not feed._thread.is_alive()
+    eventually(lambda: not any(feed._thread.is_alive() for feed in feeds))
 
 
 def machine(**facts: Any) -> dict[str, Any]:
@@ -117,16 +117,13 @@ def test_only_machines_stores_and_wanted_files_come(couch: Database, inbox: Inbo
 
 
 def test_a_change_is_delivered_at_once(couch: Database, inbox: Inbox, start: Start) -> None:
-    start(couch.address, couch.name)
+    start(couch.address, couch.name, heartbeat_s=10 * WAIT_S)  # no heartbeat brings it
     inbox.wait(lambda: inbox.states)
-    raw, delays = machine(), []
-    for number in range(30):
+    raw = machine()
+    for number in range(10):
         inbox.documents.clear()
-        began = time.perf_counter()
         raw = {**raw, "n": number, "_rev": couch.put({**raw, "n": number})}
         inbox.wait(lambda: inbox.documents)
-        delays.append(time.perf_counter() - began)
-    assert sorted(delays)[len(delays) // 2] < 5.0  # and not with the next heartbeat
 
 
 def test_a_file_that_is_wanted_later_comes_when_it_changes(
@@ -285,10 +282,8 @@ def test_it_stops_at_once_whatever_the_server_does(couch: Database, inbox: Inbox
             eventually(lambda: proxy.connections)
         else:
             inbox.wait(lambda: inbox.states)
-        began = time.monotonic()
         feed.stop()
-        assert time.monotonic() - began < 1.0
-        assert not feed._thread.is_alive()
+        eventually(lambda: not feed._thread.is_alive())
         seen = (len(inbox.documents), len(inbox.states))
         proxy.stall(False)
         couch.put(machine())
@@ -397,8 +392,8 @@ def streams(server: ScriptedServer) -> int:
 
 def test_lines_come_at_once_also_in_an_answer_that_is_not_chunked(fake: Couch, inbox: Inbox, start: Start) -> None:
     fake.lines = (row(n=1),)
-    start(Address(fake.server.url), "db", heartbeat_s=60.0)
-    inbox.wait(lambda: inbox.has(MACHINE, n=1), seconds=2)
+    start(Address(fake.server.url), "db", heartbeat_s=10 * WAIT_S)
+    inbox.wait(lambda: inbox.has(MACHINE, n=1))
 
 
 def test_lines_may_come_in_any_pieces(fake: Couch, inbox: Inbox, start: Start) -> None:

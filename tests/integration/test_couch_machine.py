@@ -270,7 +270,7 @@ def library(couch: Database, inbox: Inbox, journal: Journal, in_force: list[Raw]
     inbox.wait(lambda: inbox.loaded)
     yield library
     library.stop()
-    assert not library._thread.is_alive()
+    eventually(lambda: not library._thread.is_alive())
 
 
 def test_what_only_adds_is_in_force_at_once(

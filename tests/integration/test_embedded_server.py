@@ -20,7 +20,7 @@ import requests
 from dmedia_transfer.couch.embedded.launch import EmbeddedServer, running, served
 from dmedia_transfer.errors import DatabaseUnavailable
 from tests.couch import CouchDb
-from tests.waiting import WAIT_S
+from tests.waiting import WAIT_S, eventually
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def is_dead(server: EmbeddedServer) -> bool:
     return not server.alive
 
 
-def wait_until_gone(pid: int, timeout_s: float = 5.0) -> None:
+def wait_until_gone(pid: int, timeout_s: float = WAIT_S) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
@@ -220,12 +220,10 @@ def test_sigterm_ends_it_cleanly_and_its_feeds_with_it(file: Path) -> None:
         db("PUT")
         query = {"feed": "continuous", "heartbeat": "60000", "since": "now"}
         with db("GET", "/_changes", params=query, stream=True) as response:
-            began = time.monotonic()
             assert server.pid is not None
             os.kill(server.pid, signal.SIGTERM)
             lines = [line for line in response.iter_lines() if line]
         assert b"last_seq" in lines[-1]
-        assert time.monotonic() - began < 3
     wait_until_gone(server.pid)
     assert not file.with_name(file.name + "-wal").exists()  # closed, so the log is folded in
     server.stop()
@@ -255,10 +253,7 @@ def test_a_feed_whose_reader_hung_up_is_let_go(server: EmbeddedServer) -> None:
                 response = database(server, other)("GET", "/_changes", params=query, stream=True)
                 assert connections() == before + 1
                 response.close()
-            deadline = time.monotonic() + 5
-            while connections() > before:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            eventually(lambda: connections() <= before)
 
 
 def test_an_idle_server_does_not_wake_up(server: EmbeddedServer) -> None:
@@ -266,10 +261,12 @@ def test_an_idle_server_does_not_wake_up(server: EmbeddedServer) -> None:
         status = Path(f"/proc/{server.pid}/status").read_text()
         return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
 
-    time.sleep(0.5)
-    before = wakeups()
-    time.sleep(1.0)
-    assert wakeups() - before <= 1
+    def rests() -> bool:
+        before = wakeups()
+        time.sleep(1.0)
+        return wakeups() - before <= 1
+
+    eventually(rests)  # once what it does at its start is over
 
 
 def test_garbage_on_the_line_does_not_disturb_others(server: EmbeddedServer) -> None:

@@ -22,7 +22,7 @@ from tests import factories
 from tests.integration.test_peer_uploads import PATCH, TUS, b64, begin, left_behind, offset_of, patch
 from tests.peers import NOW, Machine, make_machine
 from tests.peerserver import Client, Host, connected
-from tests.waiting import eventually
+from tests.waiting import WAIT_S, eventually
 
 DATA = factories.content(300_000, seed=4)
 
@@ -56,7 +56,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, M
 def raw(machine: Machine, host: Host) -> Iterator[ssl.SSLSocket]:
     """A TLS connection on which anything can be said."""
     context = tls.client_context(machine.identity, [host.machine.certificate])
-    with socket.create_connection(("127.0.0.1", host.port), timeout=20) as plain, context.wrap_socket(plain) as tcp:
+    with socket.create_connection(("127.0.0.1", host.port), timeout=WAIT_S) as plain, context.wrap_socket(plain) as tcp:
         yield tcp
 
 
@@ -274,14 +274,14 @@ def test_a_client_that_does_not_read_is_cut(impatient: Host, phone: Machine) -> 
 def test_a_client_that_never_shakes_hands_holds_up_nobody(host: Host, phone: Machine) -> None:
     with contextlib.ExitStack() as open_ones:
         for _ in range(doors.HANDSHAKES // 2):
-            open_ones.enter_context(socket.create_connection(("127.0.0.1", host.port), timeout=20))
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", host.port), timeout=WAIT_S))
         with connected(phone, host) as client:
             assert client.is_let_in()
 
 
 def test_http_without_tls_is_refused(standing: tuple[Host, Machine]) -> None:
     host, _ = standing
-    with socket.create_connection(("127.0.0.1", host.port), timeout=20) as tcp:
+    with socket.create_connection(("127.0.0.1", host.port), timeout=WAIT_S) as tcp:
         tcp.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         tcp.settimeout(5)
         with contextlib.suppress(OSError):

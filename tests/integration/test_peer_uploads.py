@@ -24,7 +24,7 @@ from dmedia_transfer.serving import tuswords
 from tests import factories
 from tests.peers import Machine, make_machine
 from tests.peerserver import Client, Host, connected
-from tests.waiting import eventually
+from tests.waiting import WAIT_S, eventually
 
 LEAF = leaves.LEAF_BYTES
 DATA = factories.content(2 * LEAF + 1000, seed=3)
@@ -124,7 +124,7 @@ def test_tuspy_sends_a_file_and_is_interrupted_and_resumes(
     assert second.offset == 12 * 1024 * 1024
     second.upload()
     assert host.store.path(file.file_id).read_bytes() == DATA
-    stored = host.stored.get(timeout=10)
+    stored = host.stored.get(timeout=WAIT_S)
     assert (stored.file_id, stored.store_id, stored.size) == (file.file_id, host.store.store_id, file.size)
 
 
@@ -267,7 +267,7 @@ def test_bytes_beyond_the_end_of_a_body_of_unsaid_length_are_refused_and_the_fil
             assert (response.status, response.headers["Upload-Offset"]) == (413, str(len(DATA)))
     assert offset_of(client, path) == len(DATA)  # who is told so may forget the file
     assert host.store.path(file.file_id).read_bytes() == DATA
-    assert host.stored.get(timeout=10).file_id == file.file_id
+    assert host.stored.get(timeout=WAIT_S).file_id == file.file_id
 
 
 def test_a_connection_that_breaks_after_the_last_byte_leaves_the_file(
@@ -320,8 +320,8 @@ def test_a_server_that_is_killed_loses_nothing_that_it_confirmed(host: Host, cli
     assert host.server is not None
     assert host.server.pid is not None
     os.kill(host.server.pid, signal.SIGKILL)
-    host.port = host.listening.get(timeout=20)  # it is started again
-    assert "signal 9" in str(host.problems.get(timeout=5)) + str(host.problems.get(timeout=5))
+    host.port = host.listening.get(timeout=WAIT_S)  # it is started again
+    assert "signal 9" in str(host.problems.get(timeout=WAIT_S)) + str(host.problems.get(timeout=WAIT_S))
     client.http.port = host.port
     client.close()
     assert offset_of(client, path) == LEAF + 7
@@ -332,10 +332,10 @@ def test_a_file_that_was_published_is_told_of_until_it_is_confirmed(host: Host, 
     file = host.document(DATA)
     path = begin(client, file)
     patch(client, path, 0, DATA)
-    first = host.stored.get(timeout=5)
+    first = host.stored.get(timeout=WAIT_S)
     host.stop()
     host.start()
-    again = host.stored.get(timeout=5)
+    again = host.stored.get(timeout=WAIT_S)
     assert again == first
     assert host.server is not None
     host.server.confirm(again)

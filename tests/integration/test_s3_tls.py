@@ -25,6 +25,7 @@ from tests import factories
 from tests.factories import BytesBody
 from tests.proxy import FaultyProxy
 from tests.s3 import S3Server, running_rclone
+from tests.waiting import WAIT_S
 
 DATA = factories.content(3 * 1024 * 1024)
 FILE = factories.file_spec(DATA)
@@ -120,17 +121,15 @@ def test_garbled_bytes_do_not_get_through(backend: S3Backend, proxy: FaultyProxy
 
 def test_a_stall_is_given_up_in_time(backend: S3Backend, proxy: FaultyProxy) -> None:
     proxy.stall()
-    began = time.monotonic()
     with pytest.raises(Stalled):
         fetched(backend)
     with pytest.raises(ConnectionLost):  # a new connection, stuck in its handshake
         backend.stat(FILE)
-    assert time.monotonic() - began < 8
 
 
 @pytest.mark.parametrize("kept_alive", [True, False], ids=["receiving", "shaking hands"])
 def test_a_cut_ends_a_call_at_once(backend: S3Backend, server: S3Server, proxy: FaultyProxy, kept_alive: bool) -> None:
-    patient = server.backend(url=proxy.url.replace("http:", "https:"), stall_s=30)
+    patient = server.backend(url=proxy.url.replace("http:", "https:"), stall_s=10 * WAIT_S)
     if kept_alive:
         assert fetched(patient) == DATA
     proxy.stall()
@@ -140,11 +139,9 @@ def test_a_cut_ends_a_call_at_once(backend: S3Backend, server: S3Server, proxy: 
             time.sleep(0.01)
         time.sleep(0.3)
         assert not waiting.done()
-        began = time.monotonic()
         patient.cut()
         with pytest.raises(ConnectionLost, match="cut"):
-            waiting.result(20)
-        assert time.monotonic() - began < 2
+            waiting.result(WAIT_S)
     proxy.stall(False)
     assert fetched(patient) == DATA
     patient.close()

@@ -38,12 +38,14 @@ from dmedia_transfer.model import (
 )
 from dmedia_transfer.multipart import BufferBody
 from dmedia_transfer.workers.pool import WorkerPool
+from dmedia_transfer.workers.process import SEND_TIMEOUT_S
 from tests.engine import HOME_ID
 from tests.factories import STORE_ID, content, file_spec
-from tests.waiting import eventually
+from tests.waiting import WAIT_S, eventually
 
 LEAVES = 4
 SLOW_BPS = 16_000_000  # of each connection: a leaf takes half a second
+CRAWL_BPS = 500_000  # ... or a quarter of a minute
 
 
 class Bench:
@@ -109,7 +111,7 @@ class Bench:
         self.backend.fetch(file, 0, memoryview(data), lambda count: None)
         return bytes(data)
 
-    def next(self, wanted: Callable[[Report], bool], timeout_s: float = 20.0) -> Report:
+    def next(self, wanted: Callable[[Report], bool], timeout_s: float = WAIT_S) -> Report:
         """The next report of a kind."""
         until = time.monotonic() + timeout_s
         while True:
@@ -299,12 +301,11 @@ def test_a_worker_can_be_started_ahead_of_need(bench: Bench) -> None:
 
 def test_a_stop_lets_go_at_once_and_the_worker_is_used_again(bench: Bench) -> None:
     file = bench.remote_file(DATA)
-    bench.pool.run(1, bench.download(file, rate_bps=SLOW_BPS))
+    bench.pool.run(1, bench.download(file, rate_bps=CRAWL_BPS))
     bench.moved(1)
-    said = time.monotonic()
     bench.pool.stop(1)
     assert bench.ended(1).outcome is Outcome.STOPPED
-    assert time.monotonic() - said < 0.5
+    assert bench.ended(1).sent_bytes < leaves.LEAF_BYTES, "no leaf was waited for"
     pids = bench.pool.pids
     assert bench.do(2, bench.download(file)).outcome is Outcome.FINISHED
     assert bench.pool.pids == pids
@@ -319,12 +320,11 @@ def test_a_stop_that_follows_the_job_at_once_is_obeyed(bench: Bench) -> None:
 
 def test_a_pause_of_a_download_cuts_the_leaves_in_flight(bench: Bench) -> None:
     file = bench.remote_file(DATA)
-    bench.pool.run(1, bench.download(file, rate_bps=SLOW_BPS))
+    bench.pool.run(1, bench.download(file, rate_bps=CRAWL_BPS))
     bench.moved(1)
-    said = time.monotonic()
     bench.pool.drain(1, 5.0)
     assert bench.ended(1).outcome is Outcome.STOPPED
-    assert time.monotonic() - said < 0.5
+    assert bench.ended(1).sent_bytes < leaves.LEAF_BYTES, "no leaf was waited for"
 
 
 def test_a_pause_of_an_upload_lets_parts_in_flight_finish(bench: Bench) -> None:
@@ -352,25 +352,28 @@ def test_a_pause_that_is_taken_back_in_time_goes_straight_on(bench: Bench) -> No
 
 def test_parts_that_outlast_the_grace_are_cut(bench: Bench) -> None:
     file = bench.local_file(DATA)
-    bench.pool.run(1, bench.upload(file, rate_bps=SLOW_BPS / 4))
+    bench.pool.run(1, bench.upload(file, rate_bps=CRAWL_BPS))
     bench.moved(1)
     said = time.monotonic()
     bench.pool.drain(1, 0.3)
     assert bench.ended(1).outcome is Outcome.STOPPED
-    assert 0.25 < time.monotonic() - said < 1.5
+    assert time.monotonic() - said > 0.25
+    assert bench.ended(1).sent_bytes < leaves.LEAF_BYTES, "no part was waited for"
 
 
 def test_a_share_of_the_bandwidth_is_kept(bench: Bench) -> None:
     file = bench.remote_file(DATA)
     bench.pool.run(1, bench.download(file))
-    bench.pool.set_share(1, download_bps=8_000_000, upload_bps=None)
+    bench.pool.set_share(1, download_bps=1_000_000, upload_bps=None)
+    bench.moved(1)
     begun = time.monotonic()
-    assert bench.ended(1).outcome is Outcome.FINISHED
-    assert time.monotonic() - begun > file.size / 8_000_000 * 0.7
-    quick = time.monotonic()
-    bench.home.remove(file.file_id)
-    bench.do(2, bench.download(file))
-    assert time.monotonic() - quick < file.size / 8_000_000 * 0.7, "the share was of that run"
+    bench.moved(1, 5_000_000)  # each connection has begun with a piece of a mebibyte
+    assert time.monotonic() - begun > 1
+    bench.pool.set_share(1, download_bps=50_000, upload_bps=None)
+    bench.pool.stop(1)
+    assert bench.ended(1).outcome is Outcome.STOPPED
+    # With the share of that run it would take longer than anybody waits.
+    assert bench.do(2, bench.download(file)).outcome is Outcome.FINISHED
 
 
 def test_cutting_all_connections_ends_no_transfer(bench: Bench) -> None:
@@ -521,11 +524,9 @@ def test_workers_leave_at_once_when_the_daemon_dies(bench: Bench) -> None:
     bench.pool.run(1, bench.download(file, rate_bps=SLOW_BPS / 10))
     bench.moved(1)
     (process,) = bench.pool._processes.values()
-    died = time.monotonic()
     with socket.socket(fileno=os.dup(process.connection.fileno())) as pipe:
         pipe.shutdown(socket.SHUT_WR)  # what the worker sees of a daemon that has died
     assert bench.ended(1).outcome is Outcome.LOST
-    assert time.monotonic() - died < 0.5
     assert not alive(process.pid)
 
 
@@ -547,9 +548,7 @@ def test_a_worker_that_does_not_obey_is_killed(bench: Bench) -> None:
     (pid,) = bench.pool.pids
     os.kill(pid, signal.SIGSTOP)
     bench.pool.stop(1)
-    said = time.monotonic()
     assert bench.ended(1).outcome is Outcome.LOST
-    assert time.monotonic() - said < 1.5
     assert not alive(pid)
 
 
@@ -561,16 +560,14 @@ def test_a_worker_that_is_slow_to_start_is_not_taken_for_one_that_does_not_obey(
     assert bench.ended(1).outcome is Outcome.STOPPED
 
 
-def test_a_shutdown_is_quick_whatever_workers_do(bench: Bench) -> None:
+def test_a_shutdown_ends_whatever_workers_do(bench: Bench) -> None:
     files = [bench.remote_file(DATA), bench.remote_file(content(len(DATA), seed=1))]
     for run_id, file in enumerate(files, start=1):
         bench.pool.run(run_id, bench.download(file, rate_bps=SLOW_BPS))
         bench.moved(run_id)
     pids = bench.pool.pids
     os.kill(pids[0], signal.SIGSTOP)
-    begun = time.monotonic()
     bench.pool.shutdown(1.0)
-    assert time.monotonic() - begun < 1.5
     assert not [pid for pid in pids if alive(pid)]
 
 
@@ -594,12 +591,11 @@ def test_a_program_that_is_not_there_is_a_lost_worker(bench: Bench) -> None:
 
 
 def test_a_large_job_does_not_block_who_hands_it_over(bench: Bench) -> None:
+    bench.pool = bench.make_pool(command=[sys.executable, "-c", "import time; time.sleep(600)"])  # reads nothing
     many = FileSpec("A" * 48, leaves.LEAF_BYTES * 100_000, bytes(32 * 100_000))
     begun = time.monotonic()
     bench.pool.run(1, bench.download(many))
-    assert time.monotonic() - begun < 0.1
-    bench.pool.stop(1)
-    bench.ended(1)
+    assert time.monotonic() - begun < SEND_TIMEOUT_S
 
 
 def test_the_memory_of_a_worker_stays_flat(bench: Bench) -> None:

@@ -267,10 +267,8 @@ def test_a_pause_cuts_leaves_in_flight_and_keeps_the_others(rig: Rig) -> None:
     outcome = in_background(rig.download(store, crew=crew, tally=tally).run)
     next(outcome)
     eventually(lambda: bool(rig.recorded()))
-    begun = time.monotonic()
     crew.pause(0)
     assert isinstance(next(outcome), Interrupted)
-    assert time.monotonic() - begun < 0.5
     kept = rig.recorded()
     assert kept
     assert not rig.disk.files
