@@ -80,10 +80,18 @@ def refusal(
 
 
 def distance(store: StoreSpec) -> Distance:
-    """How far away a store is, by its nearest address; one that names no address is on the Internet."""
+    """How far away a store is, by its nearest address; one that names no address is on the Internet.
+
+    A peer publishes its private addresses wherever it is, so for peers somebody has looked whether one of them is on a
+    network that we are connected to directly (`near`).
+    """
     if store.local:
         return Distance.HERE
-    return min((_of_host(host) for host in _hosts(store.settings)), default=Distance.FAR)
+    near = store.settings.get("near")
+    if near is False:
+        return Distance.FAR
+    found = min((_of_host(host) for host in _hosts(store.settings)), default=Distance.FAR)
+    return min(found, Distance.NEAR) if near is True else found
 
 
 def _hosts(settings: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ A `StoreSpec` of it has these settings, which the daemon knows from the machine'
 | `machine_id` | the machine that has the FileStore |
 | `addresses` | where it may be, best first: `host:port` |
 | `certificates` | those that it may show, as in its document |
+| `near` | whether it is on a network that this machine is connected to directly; for `reach` |
 | `identity_dir` | the state folder of this machine, with its own key |
 
 The peer verifies each leaf against the file document as it arrives and publishes a file with its last byte; what it

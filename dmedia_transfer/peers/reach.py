@@ -68,4 +68,5 @@ class Reach:
             "addresses": [str(each) for each in addresses],
             "certificates": [each.text for each in peer.certificates],
             "identity_dir": str(self._state_dir),
+            "near": is_near(addresses[0], self._found()),  # those that are near come first
         }

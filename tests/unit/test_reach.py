@@ -66,8 +66,23 @@ def test_a_filestore_of_this_machine_is_here() -> None:
         ([7, "tv.local:5987"], Distance.NEAR),
     ],
 )
-def test_a_peer_is_as_near_as_its_nearest_address(addresses: list[object], far: Distance) -> None:
+def test_a_peer_is_as_near_as_its_nearest_address_where_nobody_looked(addresses: list[object], far: Distance) -> None:
     assert distance(StoreSpec(STORE_ID, "peer", {"addresses": addresses})) is far
+
+
+@pytest.mark.parametrize(
+    ("address", "near", "far"),
+    [
+        ("192.168.1.9:5987", True, Distance.NEAR),
+        ("192.168.1.9:5987", False, Distance.FAR),  # private, but in somebody else's network
+        ("[2a01:4f8::9]:5987", True, Distance.NEAR),  # public, and on our cable
+        ("127.0.0.1:5987", True, Distance.HERE),
+    ],
+)
+def test_a_peer_is_near_if_it_is_on_a_network_of_ours_whatever_its_address(
+    address: str, near: bool, far: Distance
+) -> None:
+    assert distance(StoreSpec(STORE_ID, "peer", {"addresses": [address], "near": near})) is far
 
 
 @pytest.mark.parametrize("reach", list(Distance))

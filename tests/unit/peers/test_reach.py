@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from dmedia_transfer.errors import StoreMissing
+from dmedia_transfer.model import StoreSpec
 from dmedia_transfer.peers.reach import Reach
 from dmedia_transfer.peers.section import PeerAddress, write_section
 from dmedia_transfer.peers.trust import Trust
+from dmedia_transfer.reach import Distance, distance
+from tests.factories import STORE_ID
 from tests.peers import Machine, make_machine
 
 FAR, NEAR, HEARD = "203.0.113.9:5987", "192.168.1.9:5987", "192.168.1.10:6000"
@@ -46,7 +49,17 @@ def test_a_machine_that_is_trusted_is_reached_with_its_certificates(trust: Trust
         "addresses": [NEAR],
         "certificates": [tv.certificate.text],
         "identity_dir": str(tmp_path),
+        "near": True,
     }
+
+
+def test_a_private_address_of_another_network_is_not_near(trust: Trust, tv: Machine, tmp_path: Path) -> None:
+    see(trust, tv, FAR, "10.0.0.9:5987")
+    far = reach(trust, tmp_path).settings(tv.id)
+    assert far["near"] is False
+    assert distance(StoreSpec(STORE_ID, "peer", far)) is Distance.FAR
+    see(trust, tv, FAR, NEAR)
+    assert distance(StoreSpec(STORE_ID, "peer", reach(trust, tmp_path).settings(tv.id))) is Distance.NEAR
 
 
 def test_what_is_near_comes_first_and_of_that_what_was_heard(trust: Trust, tv: Machine, tmp_path: Path) -> None:
