@@ -117,6 +117,7 @@ class _EntryView(_View):
     metered: bool = False
     time: float = 0.0
     requested_by: str = Field(default="", max_length=256)
+    moved: float = 0.0
 
 
 _View_ = TypeVar("_View_", bound=BaseModel)
@@ -228,6 +229,7 @@ def read_entry(raw: object, *, document_id: str, position: int) -> Entry:
         metered=view.metered,
         time=view.time,
         requested_by=view.requested_by,
+        moved=view.moved,
     )
 
 
@@ -296,6 +298,8 @@ def write_entry(entry: Entry) -> dict[str, Any]:
         raw["only"] = True
     if entry.metered:
         raw["metered"] = True
+    if entry.moved:
+        raw["moved"] = entry.moved
     return raw
 
 

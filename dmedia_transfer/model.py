@@ -69,6 +69,7 @@ class Entry:
     metered: bool = False  # also over a connection that costs by the byte
     time: float = 0.0  # Unix seconds, when it was asked for
     requested_by: str = ""
+    moved: float = 0.0  # Unix seconds, when a person gave it its place in the queue; 0: it has the one it came to
 
     @property
     def key(self) -> TransferKey:
@@ -168,7 +169,7 @@ class Transfer:
     sources: tuple[SourceUse, ...] = ()  # of the running attempt, in the order of preference
     requested_by: str = ""
     time: float = 0.0  # Unix seconds, when it was first asked for
-    order: int = 0  # its place among equals
+    order: float = 0.0  # its place among equals
 
     def evolve(self, **changes: Any) -> Self:
         """A copy with these fields changed."""
@@ -526,6 +527,15 @@ class ChangeEntries:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveEntries:
+    """Give entries another place in the queue, next to each other. Of two moves of an entry the later one counts."""
+
+    identities: tuple[str, ...]
+    before: str  # the identity of the entry that they come before; empty: to the end; not there: they stay
+    time: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
 class RenewEntry:
     """Ask for an entry again: it gets a new `id`."""
 
@@ -571,7 +581,7 @@ class AddFile:
         return RecordStored(self.file_id, self.store_id, copies=1, time=self.time)
 
 
-QueueEdit = AddEntry | RemoveEntries | ChangeEntries | RenewEntry | PauseQueue
+QueueEdit = AddEntry | RemoveEntries | ChangeEntries | MoveEntries | RenewEntry | PauseQueue
 FileEdit = RecordStored | AddFile
 Edit = QueueEdit | FileEdit
 

@@ -511,6 +511,9 @@ class Control(Protocol):
     def set_metered(self, key: TransferKey, metered: bool) -> bool:
         """A person wants it to go on over a connection that costs by the byte, too; or not any more."""
 
+    def put_before(self, keys: Sequence[TransferKey], before: TransferKey | None) -> bool:
+        """A person wants these to come just before another one, with its priority; or after all others: None."""
+
     def pause_all(self) -> bool:
         """Hold the whole queue, new entries too; each transfer keeps its own status."""
 
@@ -568,6 +571,9 @@ class MachineQueue(Protocol):
 
     def hold(self, held: bool) -> bool:
         """Pause the whole queue, or let it go on; says whether that changed anything."""
+
+    def put_before(self, keys: Sequence[TransferKey], before: TransferKey | None) -> bool:
+        """See `Control.put_before`."""
 
 
 class JobListener(Protocol):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from dmedia_transfer.model import PRIORITY_NOW, TransferKey
 
-_Rank = tuple[int, int]  # minus the priority, then the place among equals: the smallest runs first
+_Rank = tuple[int, float]  # minus the priority, then the place among equals: the smallest runs first
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Scheduler:
         self._heaps: dict[str, list[tuple[_Rank, TransferKey]]] = {}
         self._ranks: dict[TransferKey, tuple[str, _Rank]] = {}
 
-    def ready(self, key: TransferKey, *, store_id: str, priority: int, order: int) -> None:
+    def ready(self, key: TransferKey, *, store_id: str, priority: int, order: float) -> None:
         """The transfer could start now; called again when its priority, order or store changed."""
         place = (store_id, (-priority, order))
         if self._ranks.get(key) != place:

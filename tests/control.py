@@ -153,6 +153,18 @@ class FakeControl:
         self.change(key, metered=metered)
         return True
 
+    def put_before(self, keys: Sequence[TransferKey], before: TransferKey | None) -> bool:
+        self._maybe_fail()
+        for key in (*keys, *([before] if before else [])):
+            self._known(key)
+        if before in keys:
+            return False
+        orders = [each.order for each in self._transfers.values()]
+        place = self._transfers[before].order - 0.5 if before else max(orders) + 1
+        for key in keys:
+            self.change(key, order=place)
+        return True
+
     def pause_all(self) -> bool:
         return self._hold(True)
 

@@ -6,6 +6,7 @@ Every call reads the database, and blocks.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, assert_never
@@ -18,6 +19,7 @@ from dmedia_transfer.model import (
     Direction,
     Entry,
     Failure,
+    MoveEntries,
     PauseQueue,
     Progress,
     QueueEdit,
@@ -105,6 +107,22 @@ class MachineQueue:
         changed = self.held() != held
         self._edit([PauseQueue(held)] if changed else [])
         return changed
+
+    def put_before(self, keys: Sequence[TransferKey], before: TransferKey | None) -> bool:
+        """Give transfers another place: just before another one, with its priority, or after all others."""
+        by_key = self.by_key()
+        entries = [entry for key in keys for entry in by_key.get(key, [])]
+        there = by_key.get(before, []) if before is not None else []
+        if not entries or (before is not None and (not there or before in keys)):
+            return False
+        moved = max(round(time.time(), 3), *(entry.moved + 0.001 for entry in entries))
+        identities = tuple(entry.identity for entry in entries)
+        edits: list[QueueEdit] = [MoveEntries(identities, there[0].identity if there else "", moved)]
+        if there:
+            priority = max(entry.priority for entry in there)
+            edits += _change([entry for entry in entries if entry.priority != priority], priority=priority)
+        self._edit(edits)
+        return True
 
     def by_key(self) -> dict[TransferKey, list[Entry]]:
         """The entries that ask for each transfer."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from dmedia_transfer.errors import Unknown
 from dmedia_transfer.manager.item import Item
+from dmedia_transfer.manager.places import changed_places
 from dmedia_transfer.model import Entry, Transfer, TransferKey
 from dmedia_transfer.ports import Listener
 from dmedia_transfer.states import Event, Reason
@@ -22,7 +23,7 @@ class Board:
         self._items: dict[TransferKey, Item] = {}
         self._by_file: dict[str, dict[TransferKey, Item]] = {}
         self._listeners: list[Listener] = []
-        self._last_order = 0
+        self._last_order = 0.0
         self._waiting = 0
 
     def __iter__(self) -> Iterator[Item]:
@@ -95,23 +96,18 @@ class Board:
             listener.transfer_removed(item.transfer)
 
     def put_in_order(self, keys: list[TransferKey]) -> list[TransferKey]:
-        """Give each of these a place behind the one before it; who stands right already keeps its place.
+        """Give these places in this order; all but the fewest possible keep the one that they have.
 
         Returns:
             Those whose place has changed.
         """
-        order = 0
-        moved: list[TransferKey] = []
-        for key in keys:
-            item = self._items.get(key)
-            if item is None:
-                continue
-            if item.transfer.order <= order:
-                item.transfer = item.transfer.evolve(order=order + 1)
-                moved.append(key)
-            order = item.transfer.order
-        self._last_order = max(self._last_order, order)
-        return moved
+        items = [item for key in keys if (item := self._items.get(key)) is not None]
+        changed = changed_places([item.transfer.order for item in items])
+        for index, order in changed.items():
+            self.change(items[index], order=order)
+        if items:
+            self._last_order = max(self._last_order, items[-1].transfer.order)
+        return [items[index].transfer.key for index in changed]
 
     def event(self, item: Item, event: Event, reason: Reason | None = None) -> None:
         """Something happened to a transfer."""

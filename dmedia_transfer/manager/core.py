@@ -41,7 +41,9 @@ from dmedia_transfer.model import (
     Ended,
     Entry,
     Moved,
+    MoveEntries,
     PauseQueue,
+    QueueEdit,
     RemoveEntries,
     RenewEntry,
     Transfer,
@@ -89,6 +91,7 @@ class TransferManager:
         self._outbox = outbox
         self._ledger = ledger
         self._wall = wall
+        self._moved_s = 0.0  # when somebody gave a transfer another place last; no two at once
         self._problems: dict[str, str] = {}  # by where they come from
         self._board = Board()
         self._runs = Runs(pool)
@@ -326,6 +329,24 @@ class TransferManager:
     def set_metered(self, key: TransferKey, metered: bool) -> bool:
         """See `ports.Control.set_metered`."""
         return self._change_entries(key, metered=metered)
+
+    def put_before(self, keys: Sequence[TransferKey], before: TransferKey | None) -> bool:
+        """See `ports.Control.put_before`."""
+        items = [self._board.item(key) for key in keys]
+        target = None if before is None else self._board.item(before)
+        there = self._wanted.entries(before) if before is not None else ()
+        identities = tuple(identity for item in items for identity in item.identities)
+        if not identities or (target is not None and (not there or target in items)):
+            return False
+        self._moved_s = max(round(self._wall(), 3), round(self._moved_s + 0.001, 3))
+        edits: list[QueueEdit] = [MoveEntries(identities, there[0].identity if there else "", self._moved_s)]
+        if target is not None:
+            priority = target.transfer.priority
+            others = tuple(one for item in items if item.transfer.priority != priority for one in item.identities)
+            edits += [ChangeEntries(others, priority=priority)] if others else []
+        self._settling.now(edits)
+        self._reconciling.all()
+        return True
 
     def cancel(self, key: TransferKey) -> bool:
         """See `ports.Control.cancel`."""

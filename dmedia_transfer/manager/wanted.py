@@ -20,6 +20,7 @@ from dmedia_transfer.model import (
     AddEntry,
     ChangeEntries,
     Entry,
+    MoveEntries,
     PauseQueue,
     PendingEdit,
     QueueEdit,
@@ -127,6 +128,8 @@ class Wanted:
                     for identity in identities
                     if identity in self._entries
                 ]
+            case MoveEntries(identities, before, time):
+                return self._move(identities, before, time)
             case RenewEntry(identity, new_id):
                 return self._renew(identity, new_id)
             case PauseQueue(paused):
@@ -163,6 +166,30 @@ class Wanted:
         )
         self._entries[identity] = after
         return self._exchange(before, after)
+
+    def _move(self, identities: Iterable[str], before: str, time: float) -> list[TransferKey]:
+        moving = {
+            identity: replace(entry, moved=time)
+            for identity in identities
+            if (entry := self._entries.get(identity)) is not None and entry.moved < time
+        }
+        if not moving:
+            return []
+        if before and before not in self._entries:
+            self._entries.update(moving)  # in their places
+        else:
+            # A pass over the queue; only a person moves.
+            names = list(self._entries)
+            anchor = names.index(before) if before else len(names)
+            head = [name for name in names[:anchor] if name not in moving]
+            tail = [name for name in names[anchor:] if name not in moving]
+            kept = self._entries
+            self._entries = {name: moving.get(name) or kept[name] for name in (*head, *moving, *tail)}
+        asking: dict[TransferKey, list[Entry]] = {}
+        for entry in self._entries.values():
+            asking.setdefault(entry.key, []).append(entry)
+        self._asking = {key: tuple(entries) for key, entries in asking.items()}
+        return [entry.key for entry in moving.values()]
 
     def _renew(self, identity: str, new_id: str) -> list[TransferKey]:
         if identity not in self._entries or new_id in self._entries:

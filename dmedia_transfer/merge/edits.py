@@ -15,7 +15,16 @@ from typing import Any, Final
 from dmedia_transfer import documents
 from dmedia_transfer.merge import identities as names
 from dmedia_transfer.merge.identities import as_mapping, likely_identity
-from dmedia_transfer.model import AddEntry, ChangeEntries, Entry, PauseQueue, QueueEdit, RemoveEntries, RenewEntry
+from dmedia_transfer.model import (
+    AddEntry,
+    ChangeEntries,
+    Entry,
+    MoveEntries,
+    PauseQueue,
+    QueueEdit,
+    RemoveEntries,
+    RenewEntry,
+)
 
 _GONE: Final = object()  # where an entry was taken out, until the queue is closed up
 
@@ -43,6 +52,8 @@ def apply(raw: Mapping[str, Any], edits: Sequence[QueueEdit]) -> dict[str, Any]:
             case ChangeEntries(identities, paused, priority, metered):
                 for identity in identities:
                     work.change(identity, paused=paused, priority=priority, metered=metered)
+            case MoveEntries(identities, before, time):
+                work.move(identities, before, time)
             case RenewEntry(identity, new_id):
                 work.renew(identity, new_id)
             case PauseQueue(paused):
@@ -77,6 +88,8 @@ def additions(edits: Sequence[QueueEdit]) -> frozenset[QueueEdit]:
                 named, new = {entry.identity}, {entry.identity}
             case RemoveEntries(identities) | ChangeEntries(identities):
                 named, new = names.intersection(identities), set()
+            case MoveEntries(identities, before):
+                named, new = names.intersection((*identities, before)), set()
             case RenewEntry(identity, new_id):
                 named, new = names & {identity}, {new_id} if identity in names else set()
             case _:
@@ -94,8 +107,12 @@ class _Work:
         self.entries: list[Any] = list(queue)
         self.touched = False
         self._places: dict[str, list[int]] = {}
+        self._find_places()
+
+    def _find_places(self) -> None:
+        self._places.clear()
         for place, raw in enumerate(self.entries):
-            identity = likely_identity(raw)
+            identity = None if raw is _GONE else likely_identity(raw)
             if identity is not None:
                 self._places.setdefault(identity, []).append(place)
 
@@ -124,6 +141,26 @@ class _Work:
             if news:
                 self._put(place, {**raw, **news})
 
+    def move(self, identities: Sequence[str], before: str, time: float) -> None:
+        moving = [
+            place
+            for identity in dict.fromkeys(identities)
+            for place in self._find(identity)
+            if _moved(self.entries[place]) < time
+        ]
+        if not moving:
+            return
+        for place in moving:
+            self._put(place, {**as_mapping(self.entries[place]), "moved": time})
+        anchor = next(iter(self._find(before)), None) if before else len(self.entries)
+        if anchor is None:
+            return  # it has left the queue: they stay where they are, and count as moved all the same
+        chosen, block = set(moving), [self.entries[place] for place in moving]
+        head = [raw for place, raw in enumerate(self.entries[:anchor]) if place not in chosen]
+        tail = [raw for place, raw in enumerate(self.entries[anchor:], start=anchor) if place not in chosen]
+        self.entries = [*head, *block, *tail]
+        self._find_places()
+
     def renew(self, identity: str, new_id: str) -> None:
         if identity == new_id:
             return
@@ -147,3 +184,8 @@ class _Work:
         self._places.setdefault(identity, []).append(len(self.entries))
         self.entries.append(raw)
         self.touched = True
+
+
+def _moved(raw: Any) -> float:
+    """When an entry that can be understood was moved last."""
+    return float(as_mapping(raw).get("moved", 0.0))

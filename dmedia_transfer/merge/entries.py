@@ -9,10 +9,11 @@ from dmedia_transfer.merge.identities import as_mapping
 from dmedia_transfer.merge.threeway import MISSING, UNKNOWN, Side, settle
 
 _WHAT: Final = ("action", "file_id", "store_id", "only")  # belong together: the action of one is no good for the other
-_DEFAULTS: Final[Mapping[str, Any]] = {"paused": False, "priority": 0, "metered": False}
+_DEFAULTS: Final[Mapping[str, Any]] = {"paused": False, "priority": 0, "metered": False, "moved": 0.0}
 _PREFER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "paused": lambda one, other: one or other,
     "priority": max,
+    "moved": max,
     "metered": lambda one, other: one and other,  # what costs money is meant by both
 }
 

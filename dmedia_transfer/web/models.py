@@ -274,6 +274,13 @@ class NewMetered(Model):
     metered: bool = Field(description="also over a connection that costs by the byte")
 
 
+class NewPlace(Model):
+    """Another place in the queue."""
+
+    ids: list[TransferId] = Field(min_length=1, max_length=1000, description="these, next to each other")
+    before: TransferId | None = Field(description="come just before this one, and get its priority; null: after all")
+
+
 class Many(Model):
     """A command to many transfers."""
 

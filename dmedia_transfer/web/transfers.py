@@ -19,6 +19,7 @@ from dmedia_transfer.web.models import (
     ManyChanged,
     NewDownloads,
     NewMetered,
+    NewPlace,
     NewPriority,
     NewTransfers,
     OfMachine,
@@ -199,6 +200,20 @@ async def steer_transfers(api: Api, query: OfMachine, body: Many) -> ManyChanged
     )
 
 
+async def move_transfers(api: Api, query: OfMachine, body: NewPlace) -> Changed:
+    """Give transfers another place in the queue: just before another one, with its priority, or after all others.
+
+    The order is that of transfers of one priority; whatever has a higher one goes first.
+    """
+    keys = list(dict.fromkeys(key_of(each) for each in body.ids))
+    before = None if body.before is None else key_of(body.before)
+    machine = await api.other_machine(query.machine)
+    if machine is None:
+        return Changed(changed=await api.main(api.edges.control.put_before, keys, before))
+    queue = api.edges.machine_queue(machine["_id"])
+    return Changed(changed=await api.bridge.thread(queue.put_before, keys, before))
+
+
 def _say_to_all(
     api: Api, verb: Verb, keys: Iterable[TransferKey], priority: int
 ) -> tuple[set[TransferKey], set[TransferKey]]:
@@ -276,6 +291,7 @@ ROUTES = (
     Route("GET", "/transfers", list_transfers, TAG),
     Route("POST", "/transfers", queue_transfers, TAG, status=202),
     Route("POST", "/steer", steer_transfers, TAG),
+    Route("POST", "/order", move_transfers, TAG),
     Route("GET", "/transfers/{transfer}", show_transfer, TAG),
     Route("POST", "/transfers/{transfer}/pause", pause_transfer, TAG),
     Route("POST", "/transfers/{transfer}/resume", resume_transfer, TAG),

@@ -96,6 +96,23 @@ def test_many_are_steered_with_one_request(web: WebHost) -> None:
     assert told == {"changed": [ID], "unknown": [gone]}
 
 
+def test_transfers_get_another_place_in_the_queue_here_and_elsewhere(web: WebHost) -> None:
+    keys = [DOWNLOAD._replace(file_id=letter * 48) for letter in "ABC"]
+    for order, key in enumerate(keys, start=1):
+        web.main.call(web.control.add, Transfer(key, order=order))
+    first, _, third = (f"download-{key.file_id}" for key in keys)
+    assert web.post("/order", {"ids": [third], "before": first}) == {"changed": True}
+    assert next(one["id"] for one in web.get("/transfers")["items"]) == third
+    assert web.post("/order", {"ids": [third], "before": None}) == {"changed": True}
+    assert [one["id"] for one in web.get("/transfers")["items"]][-1] == third
+    assert web.post("/order", {"ids": [third], "before": third}) == {"changed": False}
+    queue = [{"id": letter, "file_id": letter * 48} for letter in "ABC"]
+    web.documents.put(documents.new_machine(OTHER_MACHINE, "tv", time=1.0) | {"queue": queue})
+    assert web.post("/order?machine=tv", {"ids": [third, first], "before": None}) == {"changed": True}
+    assert [raw["id"] for raw in web.documents.raws[OTHER_MACHINE]["queue"]] == ["B", "C", "A"]
+    assert [one["file_id"][0] for one in web.get("/transfers?machine=tv")["items"]] == ["B", "C", "A"]
+
+
 def test_the_whole_queue_is_held_and_let_go(web: WebHost) -> None:
     assert web.post("/queue/pause") == {"changed": True}
     assert web.post("/queue/pause") == {"changed": False}

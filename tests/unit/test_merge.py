@@ -18,6 +18,7 @@ from dmedia_transfer.model import (
     ChangeEntries,
     Direction,
     Entry,
+    MoveEntries,
     PauseQueue,
     QueueEdit,
     RecordStored,
@@ -200,7 +201,7 @@ def batches(draw: st.DrawFn) -> list[QueueEdit]:
     edits: list[QueueEdit] = []
     for number in range(draw(st.integers(0, 10))):
         some = st.lists(st.sampled_from(known), min_size=1, max_size=3).map(tuple)
-        kind = draw(st.sampled_from(["add", "remove", "change", "renew", "pause"]))
+        kind = draw(st.sampled_from(["add", "remove", "change", "move", "renew", "pause"]))
         if kind == "add":
             known.append(f"new{number}")
             edits.append(AddEntry(Entry(draw(FILES), id=f"new{number}", priority=draw(st.integers(-10, 100)))))
@@ -209,6 +210,8 @@ def batches(draw: st.DrawFn) -> list[QueueEdit]:
         elif kind == "change":
             paused, priority = draw(st.none() | st.booleans()), draw(st.none() | st.integers(-10, 100))
             edits.append(ChangeEntries(draw(some), paused=paused, priority=priority))
+        elif kind == "move":
+            edits.append(MoveEntries(draw(some), draw(st.sampled_from(["", *known])), time=1000.0 + number))
         elif kind == "renew":
             edits.append(RenewEntry(draw(st.sampled_from(known)), f"new{number}"))
             known.append(f"new{number}")
@@ -242,7 +245,7 @@ def test_bad_entries_and_foreign_keys_are_never_lost(queue: list[Any], edits: li
 def test_what_no_edit_names_stays_as_it_is_and_where_it_is(queue: list[Any], edits: list[QueueEdit]) -> None:
     named: set[str] = set()
     for edit in edits:
-        if isinstance(edit, RemoveEntries | ChangeEntries):
+        if isinstance(edit, RemoveEntries | ChangeEntries | MoveEntries):
             named.update(edit.identities)
         elif isinstance(edit, RenewEntry):
             named.update((edit.identity, edit.new_id))
@@ -272,3 +275,26 @@ def test_the_permission_to_cost_is_an_edit_like_others_and_wins_only_if_both_mea
     unknown = [Side(allowed, UNKNOWN, (2, "a")), Side(again, UNKNOWN, (2, "b"))]
     assert not merged_entry(unknown)["metered"]
     assert not merged_entry(unknown[::-1])["metered"]
+
+
+def named(*names: str) -> list[dict[str, Any]]:
+    return [{"id": name, "file_id": FILE_A} for name in names]
+
+
+def order_after(*edits: QueueEdit) -> list[str]:
+    return [raw["id"] for raw in queue_after(machine(*named("a", "b", "c", "d")), *edits)]
+
+
+def test_entries_are_put_before_another_one_or_at_the_end() -> None:
+    assert order_after(MoveEntries(("d",), "b", 5.0)) == ["a", "d", "b", "c"]
+    assert order_after(MoveEntries(("a",), "", 5.0)) == ["b", "c", "d", "a"]
+    assert order_after(MoveEntries(("c", "a"), "d", 5.0)) == ["b", "c", "a", "d"]
+    assert order_after(MoveEntries(("b", "c"), "c", 5.0)) == ["a", "b", "c", "d"]
+    assert order_after(MoveEntries(("a",), "gone", 5.0)) == ["a", "b", "c", "d"]
+    assert order_after(MoveEntries(("gone",), "a", 5.0)) == ["a", "b", "c", "d"]
+
+
+def test_of_two_moves_of_an_entry_the_later_one_counts_in_whatever_order_they_come() -> None:
+    early, late = MoveEntries(("a",), "d", 5.0), MoveEntries(("a",), "", 6.0)
+    assert order_after(early, late) == order_after(late, early) == ["b", "c", "d", "a"]
+    assert queue_after(machine(*named("a", "b")), early)[0]["moved"] == 5.0

@@ -20,6 +20,7 @@ from dmedia_transfer.model import (
     Edit,
     Entry,
     Failure,
+    MoveEntries,
     PauseQueue,
     RecordStored,
     RemoveEntries,
@@ -57,6 +58,7 @@ edits: st.SearchStrategy[Edit] = st.one_of(
     st.builds(
         ChangeEntries, identities=identities, paused=st.none() | st.booleans(), priority=st.none() | st.integers()
     ),
+    st.builds(MoveEntries, identities=identities, before=texts, time=numbers),
     st.builds(RenewEntry, identity=texts, new_id=texts),
     st.builds(PauseQueue, paused=st.booleans()),
     st.builds(

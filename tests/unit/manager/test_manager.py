@@ -727,3 +727,34 @@ def test_what_a_worker_is_at_can_be_asked_for_while_it_is() -> None:
     assert world.manager.pieces(key).in_flight == ()
     with pytest.raises(Unknown):
         world.manager.pieces(key._replace(file_id="Z" * 48))
+
+
+def test_a_person_moves_transfers_in_the_queue_and_the_next_one_is_picked_accordingly() -> None:
+    world = World(settings=Settings(max_transfers=1))
+    files = [world.add_file(file_spec(content(1000, seed=seed))) for seed in range(4)]
+    first, second, third, fourth = world.queue(*(Entry(file.file_id) for file in files))
+    assert world.running() == [first]
+    assert world.manager.put_before([fourth], second)
+    orders = {key: transfer.order for key, transfer in world.manager.transfers().items()}
+    assert sorted(orders, key=lambda key: orders[key]) == [first, fourth, second, third]
+    world.end(first)
+    assert world.running() == [fourth]
+    world.take_edits()
+    written = [raw["file_id"] for raw in world.machine["queue"]]
+    assert written[-3:] == [files[3].file_id, files[1].file_id, files[2].file_id]
+    assert world.manager.put_before([second], None)
+    world.end(fourth)
+    assert world.running() == [third]
+    world.boot()
+    assert world.manager.put_before([third], third) is False
+    with pytest.raises(Unknown):
+        world.manager.put_before([third], third._replace(file_id="Z" * 48))
+
+
+def test_what_is_put_before_something_more_urgent_gets_its_priority() -> None:
+    world = World(settings=Settings(max_transfers=1))
+    files = [world.add_file(file_spec(content(1000, seed=seed))) for seed in range(3)]
+    _, low, high = world.queue(*(Entry(file.file_id, priority=seed) for seed, file in enumerate(files)))
+    assert world.manager.put_before([low], high)
+    assert world.manager.transfers()[low].priority == 2
+    assert world.manager.transfers()[low].order < world.manager.transfers()[high].order

@@ -14,6 +14,7 @@ from dmedia_transfer.model import (
     ChangeEntries,
     Direction,
     Entry,
+    MoveEntries,
     PauseQueue,
     PendingEdit,
     QueueEdit,
@@ -45,6 +46,7 @@ edits: st.SearchStrategy[QueueEdit] = st.one_of(
         paused=st.none() | st.booleans(),
         priority=st.none() | st.integers(-10, 100),
     ),
+    st.builds(MoveEntries, identities, st.sampled_from(["", *NAMES]), st.floats(1, 9)),
     st.builds(RenewEntry, st.sampled_from(NAMES), st.uuids().map(str)),
     st.builds(PauseQueue, st.booleans()),
 )
