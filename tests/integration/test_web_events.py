@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
+import pytest
+
 from dmedia_transfer.model import Direction, Progress, Transfer, TransferKey
 from dmedia_transfer.states import Event
 from tests.factories import content, file_spec
@@ -103,3 +107,15 @@ def test_the_summary_is_told_when_it_changes(web: WebHost) -> None:
         web.main.call(web.control.change_summary, problems=("something",))
         told = reader.until(lambda event: event.kind == "summary" and event.data["problems"] == 1)
         assert told[-1].data["event_id"]
+
+
+def test_a_reader_that_goes_away_is_no_error_in_the_log(web: WebHost, caplog: pytest.LogCaptureFixture) -> None:
+    with reading(web) as reader, reading(web) as stays:
+        reader.next()
+        stays.next()
+        reader.close()
+        # What is told after that finds the connection closed; by the second reader it is known to have been told.
+        for number in range(8):
+            web.main.call(web.control.add, Transfer(key(number)))
+            stays.until(lambda event: event.kind == "transfers" and bool(event.data["changed"]))
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
