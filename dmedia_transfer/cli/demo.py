@@ -57,6 +57,8 @@ def _show(folder: Path, file: Path | None, size: int, interrupts: _Interrupts) -
     with Parts(folder, check=interrupts.check) as parts:
         _step("A private session bus, an S3 server (rclone) and the daemon with its own document server")
         parts.start()
+        link = parts.command("web")
+        click.echo(f"  To watch it in a browser, while it lasts: {link['url']}")
         _step("Two places that keep files: a folder of this machine, and a bucket")
         parts.command("stores", "add-filestore", str(folder / "filestore"))
         bucket = str(parts.command("stores", "add-s3", parts.bucket, "--endpoint", parts.s3_url)["store_id"])

@@ -54,6 +54,10 @@ _BUS_CONFIG: Final = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bu
 _CONFIG: Final = """couchdb = "embedded"
 hostname = "demo"
 floor_bytes = 0
+
+[web]
+enabled = true
+port = 0
 """
 
 

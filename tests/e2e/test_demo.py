@@ -91,6 +91,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def test_the_demo_ends_well_and_leaves_nothing(stage: Stage) -> None:
     lines = stage.show("--size", "40MiB")
     assert lines[-1].startswith("demo: OK: 40.0 MiB up at ")
+    assert any(".localhost:" in line and "in a browser" in line for line in lines)
     # What is in between may pass more quickly than it can be shown.
     assert [line for line in lines if line.endswith(" film.mkv: done")] == [
         "upload film.mkv: done",
