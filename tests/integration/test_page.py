@@ -189,6 +189,23 @@ def test_without_a_mouse_all_of_it_is_done_by_keys(films: WebHost, page: Page) -
     expect(page.locator("#rows li:focus")).to_have_count(1)
 
 
+def test_the_queue_is_put_in_another_order_by_dragging_and_by_keys(films: WebHost, page: Page) -> None:
+    visit(page, films)
+    names = page.locator("#rows .name")
+    expect(names).to_have_text(NAMES)
+    row(page, "Desert.mkv").drag_to(row(page, "Birds.mkv"), source_position={"x": 80, "y": 12})
+    told(page, "“Desert.mkv” comes before “Birds.mkv” now.")
+    expect(names).to_have_text(["Alps.mkv", "Desert.mkv", "Birds.mkv", "Coast.mkv"])
+    row(page, "Birds.mkv").focus()
+    page.keyboard.press("Alt+ArrowDown")
+    told(page, "“Birds.mkv” comes last now.")
+    expect(names).to_have_text(["Alps.mkv", "Desert.mkv", "Coast.mkv", "Birds.mkv"])
+    expect(row(page, "Birds.mkv")).to_be_focused()
+    page.keyboard.press("Alt+ArrowUp")
+    told(page, "“Birds.mkv” comes before “Coast.mkv” now.")
+    expect(names).to_have_text(["Alps.mkv", "Desert.mkv", "Birds.mkv", "Coast.mkv"])
+
+
 def test_a_file_of_the_library_is_found_and_asked_for(web: WebHost, page: Page) -> None:
     web.add_file(FILES[0], name="Alps.mkv")
     visit(page, web)

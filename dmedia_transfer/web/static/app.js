@@ -10,6 +10,7 @@ import { Jobs } from "./jobs.js";
 import { Limits } from "./limits.js";
 import { List } from "./list.js";
 import { loadStores, showHistory, showMachines, showProblems, showStores } from "./panels.js";
+import { dragRows, onOrderKey } from "./order.js";
 import { onKey } from "./steer.js";
 import { doing, toast } from "./tell.js";
 import { Uploads, takeDrops } from "./uploads.js";
@@ -29,7 +30,9 @@ const detail = new Detail($("detail"), find, (id) => {
   else $("list").focus();
 });
 const open = (id) => { list.select(id); detail.open(id); };
-const list = new List({ box: $("list"), rows: $("rows"), find, open, key: onKey });
+const list = new List({ box: $("list"), rows: $("rows"), find, open,
+  key: (event, one) => onOrderKey(event, one, book) || onKey(event, one) });
+dragRows($("list"), book);
 const graph = new Graph($("graph"), $("graph-text"), $("peak"));
 const jobs = new Jobs($("jobs"));
 const limits = new Limits($("limits"));

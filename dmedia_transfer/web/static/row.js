@@ -40,7 +40,7 @@ export class Row {
     this.bar = make("progress", { class: "bar", max: 100 });
     this.go = button("go", () => toggle(current(this.id)));
     this.stop = button("cancel", () => cancel(current(this.id)));
-    this.element = make("li", { class: "row", tabIndex: -1 }, this.arrow, this.name, this.status, this.bar, this.done, this.left,
+    this.element = make("li", { class: "row", tabIndex: -1, draggable: true }, this.arrow, this.name, this.status, this.bar, this.done, this.left,
       make("span", { class: "do" }, this.go, this.stop));
   }
 
