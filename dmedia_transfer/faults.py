@@ -36,6 +36,10 @@ IMPORT_POINTS: Final = (
     "import.published",  # the file has its name, and nobody knows of it
     "import.settled",  # it is on record, and so is the edit that brings it into the library
 )
+ARRIVING_POINTS: Final = (  # a new file from a browser or a program
+    "arriving.written",  # a leaf is in the partial file, and its digest nowhere
+    "arriving.recorded",
+)
 VERIFY_POINTS: Final = (
     "verify.leaf",  # a leaf is hashed
     "verify.hashed",  # all are

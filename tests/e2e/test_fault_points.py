@@ -104,6 +104,7 @@ IMPORTING_AND_VERIFYING: Final = (  # tried in `test_long_jobs`
     *faults.VERIFY_POINTS,
     "journal.job-settled",
 )
+ARRIVING: Final = faults.ARRIVING_POINTS  # tried in `test_web`
 ALL: Final = (
     *DOWNLOADING,
     *UPLOADING,
@@ -117,6 +118,7 @@ ALL: Final = (
     *JOURNAL_ALONE,
     *RECEIVING_FROM_A_PEER,
     *IMPORTING_AND_VERIFYING,
+    *ARRIVING,
 )
 
 

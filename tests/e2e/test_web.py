@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import socket
 import stat
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from dmedia_transfer import faults
 from tests.device import WAIT_S, eventually
+from tests.e2e.acting import LEAF
 from tests.e2e.conftest import SERVERS, Scene
-from tests.factories import content
+from tests.factories import content, file_spec
 
 pytestmark = pytest.mark.parametrize("s3", SERVERS[:1], indirect=True)
 
@@ -106,3 +110,43 @@ def test_a_port_that_is_taken_is_a_problem_and_no_end(served: Scene) -> None:
         device.start()
         listed = json.loads(device.cli("list", "--json").stdout)
     assert any(f"port {port}" in problem for problem in listed["problems"])
+
+
+@pytest.mark.parametrize("point", faults.ARRIVING_POINTS)
+def test_a_new_file_goes_on_arriving_after_a_kill_at(served: Scene, tmp_path: Path, point: str) -> None:
+    device, data, mark = served.device, content(LEAF + 500_000), tmp_path / "mark"
+    device.kill()
+    device.start(DMEDIA_FAULT=point, DMEDIA_FAULT_MARK=str(mark))
+
+    def url() -> str:
+        link = str(json.loads(device.cli("web", "--json").stdout)["url"])
+        return f"http://127.0.0.1:{link.split('/')[2].rpartition(':')[2]}"
+
+    made_there = url()  # the token is there when the link is
+    token = (device.state_dir / "web.token").read_text().strip()
+    tus = {"Authorization": f"Bearer {token}", "Tus-Resumable": "1.0.0"}
+    name = base64.b64encode(b"film.mkv").decode()
+    made = requests.post(
+        f"{made_there}/api/v1/uploads",
+        headers=tus | {"Upload-Length": str(len(data)), "Upload-Metadata": f"filename {name}"},
+        timeout=WAIT_S,
+    )
+    assert made.status_code == 201, made.text
+    where = made.headers["Location"].removeprefix(made_there)
+    for _ in range(2):
+        offset = int(requests.head(url() + where, headers=tus, timeout=WAIT_S).headers["Upload-Offset"])
+        send = tus | {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+        try:
+            sent = requests.patch(url() + where, headers=send, data=data[offset:], timeout=WAIT_S)
+        except requests.ConnectionError:  # it was killed
+            eventually(lambda: not device.is_running)
+            device.start()
+        else:
+            break
+    assert mark.exists()
+    assert sent.status_code == 204, sent.text
+    file_id = file_spec(data).file_id
+    eventually(lambda: device.path_of(file_id).exists())
+    assert device.path_of(file_id).read_bytes() == data
+    facts = eventually(lambda: requests.get(f"{url()}/api/v1/files/{file_id}", headers=tus, timeout=WAIT_S))
+    assert facts.json()["name"] == "film.mkv"
