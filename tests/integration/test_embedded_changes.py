@@ -293,3 +293,27 @@ def test_a_change_is_told_at_once(couch_db: CouchDb, couchdb_server: CouchServer
     for n in range(20):
         couch_db.put(f"d{n}", {"type": "m"})
         assert feed.row()["id"] == f"d{n}"
+
+
+def test_a_document_that_changes_all_the_time_is_in_every_answer(
+    couch_db: CouchDb, couchdb_server: CouchServer
+) -> None:
+    rev = couch_db.put("film", {"n": 0})
+    over = threading.Event()
+
+    def write() -> None:
+        with couchdb_server.session() as session:
+            writer, last, number = CouchDb(session, couch_db.base), rev, 0
+            while not over.is_set():
+                number += 1
+                last = writer.put("film", {"_rev": last, "n": number})
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(100):
+            told = couch_db("GET", "/_changes").json()
+            assert [row["id"] for row in told["results"]] == ["film"]
+    finally:
+        over.set()
+        thread.join()

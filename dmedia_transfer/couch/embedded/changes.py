@@ -56,14 +56,13 @@ class Page:
 Read = Callable[[sqlite3.Connection], Page]
 
 
-def page(database: Database, query: Query, *, after: int, bound: int | None, limit: int | None) -> Read:
+def page(database: Database, query: Query, *, after: int, limit: int | None) -> Read:
     """A job that reads the next changes.
 
     Args:
         database: Of which database. If it is deleted meanwhile, the job raises Problem 404.
         query: Which changes.
         after: The sequence number that was reached.
-        bound: Look no further than this; None for as far as there are changes.
         limit: At most so many rows.
     """
 
@@ -71,7 +70,7 @@ def page(database: Database, query: Query, *, after: int, bound: int | None, lim
         now = databases.find(connection, database.name)
         if now.key != database.key:
             raise no_database()
-        last = now.update_seq if bound is None else bound
+        last = now.update_seq  # of this very moment: a document that has changed meanwhile has moved on
         rows: list[Row] = []
         size = 0
         narrowing = None if query.all_leaves else query.narrowing  # it is about the winner

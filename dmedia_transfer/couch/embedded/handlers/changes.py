@@ -89,18 +89,18 @@ class _Feed:
         seq = jsontext.dumps(self.database.seq(row.seq)) if numbered else b"null"
         return b'{"seq":' + seq + b"," + row.rest + b"}"
 
-    async def page(self, bound: int | None) -> Page:
+    async def page(self) -> Page:
         """The next changes that are there."""
         after = self.reached
         if self.query.descending and self.told:
             after -= 1
-        job = changes.page(self.database, self.query, after=after, bound=bound, limit=self.left)
+        job = changes.page(self.database, self.query, after=after, limit=self.left)
         return await self.context.engine.read(job)
 
-    async def pages(self, bound: int | None) -> AsyncIterator[list[bytes]]:
+    async def pages(self) -> AsyncIterator[list[bytes]]:
         """All changes that are there now."""
         while self.left != 0:
-            page = await self.page(bound)
+            page = await self.page()
             yield self.rows(page)
             if not page.more:
                 break
@@ -187,16 +187,14 @@ def _patience(request: web.Request) -> tuple[float | None, float]:
 async def _results(state: _Feed, *, wait: bool) -> None:
     """`{"results": [...], "last_seq": ..., "pending": ...}`."""
     await state.say(b'{"results":[\n')
-    bound: int | None = state.database.update_seq
     between = b""
     try:
         while True:
             seen = state.commits()
-            async for rows in state.pages(bound):
+            async for rows in state.pages():
                 if rows:
                     await state.say(between + b",\n".join(rows))
                     between = b",\n"
-            bound = None
             if state.told or not wait or not await state.more(seen):
                 break
         pending = await state.context.engine.read(changes.pending(state.database, state.query, state.reached))
@@ -211,7 +209,7 @@ async def _continuous(state: _Feed) -> None:
     try:
         while True:
             seen = state.commits()
-            async for rows in state.pages(None):
+            async for rows in state.pages():
                 if rows:
                     await state.say(b"".join(row + b"\n" for row in rows))
             if state.left == 0:
