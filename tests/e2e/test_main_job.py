@@ -13,7 +13,7 @@ from dmedia_transfer.errors import InvalidRequest, TransferError
 from dmedia_transfer.model import PRIORITY_NOW, Direction, TransferKey
 from dmedia_transfer.states import Status
 from dmedia_transfer.statusdoc import StatusDocument, read_status, transfers_id
-from tests.e2e.acting import download_of, hold, wait_for
+from tests.e2e.acting import download_of, hold, on_one_server, wait_for
 from tests.e2e.conftest import Scene
 from tests.factories import content
 from tests.waiting import WAIT_S, eventually
@@ -36,6 +36,7 @@ def test_an_entry_that_another_device_wrote_is_downloaded_and_leaves_the_queue(s
     assert list((scene.device.store_dir / "partial").rglob("*/*")) == []
 
 
+@on_one_server
 def test_a_local_app_asks_and_sees_the_progress_all_the_way(scene: Scene) -> None:
     data = content(SIZE)
     file_id = scene.remote_file(data)
@@ -59,6 +60,7 @@ def test_a_local_app_asks_and_sees_the_progress_all_the_way(scene: Scene) -> Non
     eventually(lambda: scene.device.queued() == [])
 
 
+@on_one_server
 def test_the_other_devices_can_see_what_this_one_does(scene: Scene) -> None:
     data = content(SIZE)
     file_id = scene.remote_file(data)
@@ -133,6 +135,7 @@ def test_a_corrupt_object_publishes_nothing_names_the_leaf_and_keeps_the_rest(sc
     assert scene.proxy.bytes_down < 9 * MIB  # the other leaves were kept
 
 
+@on_one_server
 def test_resolve_says_where_a_file_is_or_asks_for_it_now(scene: Scene) -> None:
     file_id = scene.remote_file(content(1000))
     with scene.device.client() as client:
@@ -142,11 +145,13 @@ def test_resolve_says_where_a_file_is_or_asks_for_it_now(scene: Scene) -> None:
         assert client.resolve(file_id).path == str(scene.device.path_of(file_id))
 
 
+@on_one_server
 def test_a_wrong_argument_is_refused_by_name(scene: Scene) -> None:
     with scene.device.client() as client, pytest.raises(InvalidRequest, match="file_id"):
         client.queue_download("../../etc/passwd")
 
 
+@on_one_server
 def test_a_bad_document_gives_one_clear_message_and_disturbs_nothing_else(scene: Scene) -> None:
     device = scene.device
     good = scene.remote_file(content(1000))
@@ -169,6 +174,7 @@ def test_a_bad_document_gives_one_clear_message_and_disturbs_nothing_else(scene:
     assert device.queued()[:2] == [{"file_id": "../../etc/passwd"}, {"nothing": "here"}]
 
 
+@on_one_server
 def test_a_store_that_came_in_a_document_is_used_only_after_it_was_enabled_here(scene: Scene) -> None:
     device = scene.device
     spec = scene.s3.spec(url=scene.proxy.url, store_id="E" * 24, prefix="other/")
@@ -184,6 +190,7 @@ def test_a_store_that_came_in_a_document_is_used_only_after_it_was_enabled_here(
         wait_for(client, download_of(file_id), Status.DONE)
 
 
+@on_one_server
 def test_the_first_request_of_a_worker_waits_for_nothing_but_the_documents(scene: Scene) -> None:
     with scene.device.client() as client:
         for seed in range(3):  # the pool is warm after the first
@@ -192,6 +199,7 @@ def test_the_first_request_of_a_worker_waits_for_nothing_but_the_documents(scene
     assert len(scene.device.workers()) == 1
 
 
+@on_one_server
 @pytest.mark.parametrize("direction", list(Direction))
 def test_sigterm_ends_the_daemon_whatever_hangs_and_a_start_goes_on_by_itself(
     scene: Scene, direction: Direction
@@ -218,6 +226,7 @@ def test_sigterm_ends_the_daemon_whatever_hangs_and_a_start_goes_on_by_itself(
     assert arrived == data
 
 
+@on_one_server
 def test_a_second_daemon_refuses_to_start_beside_the_first(scene: Scene) -> None:
     scene.device.extra_env["DMEDIA_LOG_LEVEL"] = "INFO"  # a developer who asks for more gets the traceback
     done = scene.device.cli("daemon", check=False)
@@ -226,6 +235,7 @@ def test_a_second_daemon_refuses_to_start_beside_the_first(scene: Scene) -> None
     assert "Traceback" not in done.stderr
 
 
+@on_one_server
 def test_the_password_is_in_no_line_that_the_daemon_logs(scene: Scene) -> None:
     file_id = scene.remote_file(content(1000))
     scene.device.queue(file_id)
@@ -236,11 +246,13 @@ def test_the_password_is_in_no_line_that_the_daemon_logs(scene: Scene) -> None:
         assert secret not in log
 
 
+@on_one_server
 def test_errors_of_commands_for_a_transfer_that_is_not_there_have_a_type(scene: Scene) -> None:
     with scene.device.client() as client, pytest.raises(TransferError):
         client.transfer(download_of("A" * 48)).pause()
 
 
+@on_one_server
 def test_many_listeners_and_requests_at_once_are_served(scene: Scene) -> None:
     files = [scene.remote_file(content(50_000, seed=seed)) for seed in range(20)]
     ends: list[Status] = []

@@ -148,7 +148,8 @@ def test_a_tortured_transfer_ends_with_equal_bytes_and_wastes_few(
         due_leaves = max(1, leaves.leaf_count(size) - LAST_LEAVES)
         for number, fault in enumerate(faults):
             due = number * due_leaves // count
-            tormentor.wait_for(due)
+            # Where nobody can say when an upload was begun, one of which the answer got lost stays.
+            tormentor.wait_for(due if stage.s3.abilities.dates_uploads else max(due, 1))
             assert not tormentor.is_over(), f"it ended after {number} faults"
             tormentor.pace(size, count - number, due)
             time.sleep(chance.uniform(0.0, 0.5))

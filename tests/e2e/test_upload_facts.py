@@ -104,7 +104,9 @@ def test_an_upload_whose_store_moved_ends_at_the_old_place_and_begins_at_the_new
     raw = {**scene.device.get(scene.bucket), **change(scene)}
     scene.device.put(raw)
     Bindings(scene.device.state_dir / "stores.json").enable(raw)
-    resume(scene, key)
+    # Resumed by an edit, so that the daemon hears of the store first: it hears of both in their order.
+    eventually(lambda: [entry["paused"] for entry in scene.device.queued()] == [True])
+    scene.device.edit_machine(lambda raw: raw["queue"][0].update(paused=False))
     eventually(lambda: scene.device.queued() == [])
     name = f"{raw.get('prefix', '')}{key.file_id}"
 

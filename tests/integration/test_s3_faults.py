@@ -93,8 +93,10 @@ def proxy(rclone_s3: S3Server) -> Iterator[FaultyProxy]:
 @pytest.fixture
 def real(rclone_s3: S3Server, proxy: FaultyProxy) -> Iterator[S3Backend]:
     """A real server behind a proxy, with a big file in it."""
+    patient = rclone_s3.backend(stall_s=WAIT_S)
+    patient.put(BIG_FILE, BytesBody(BIG), unmetered)
+    patient.close()
     backend = rclone_s3.backend(url=proxy.url, stall_s=0.5)
-    backend.put(BIG_FILE, BytesBody(BIG), unmetered)
     yield backend
     backend.close()
 

@@ -29,7 +29,7 @@ from tests.engine import HOME_ID, Shown, in_background, no_pace
 from tests.factories import STORE_ID, content, file_spec
 from tests.proxy import FaultyProxy
 from tests.s3 import S3Server
-from tests.waiting import eventually
+from tests.waiting import WAIT_S, eventually
 
 LEAF = 256 * 1024
 LEAVES = 40
@@ -120,7 +120,9 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     FileStore.create(tmp_path / "home", HOME_ID)
     home = FileStore(HOME_ID, tmp_path / "home", floor_bytes=0)
     with FaultyProxy(server.address) as proxy, Journal(tmp_path / "journal.sqlite", owner=True) as journal:
-        backend = server.backend(url=proxy.url, stall_s=0.5, connections=CONNECTIONS)
+        mark = request.node.get_closest_marker("settings")
+        stall_s = mark.kwargs["stall_s"] if mark else WAIT_S
+        backend = server.backend(url=proxy.url, stall_s=stall_s, connections=CONNECTIONS)
         yield Rig(server, proxy, home, journal, backend, data, file_spec(data))
         backend.close()
 
@@ -164,6 +166,7 @@ class Trouble:
         self._thread.join()
 
 
+@pytest.mark.settings(stall_s=0.5)
 def test_a_download_ends_with_the_bytes_through_every_trouble(rig: Rig) -> None:
     rig.put_object(rig.data)
     rig.proxy.limit(8_000_000)
@@ -174,6 +177,7 @@ def test_a_download_ends_with_the_bytes_through_every_trouble(rig: Rig) -> None:
     assert moved <= rig.file.size * 1.15 + trouble.faults * CONNECTIONS * LEAF
 
 
+@pytest.mark.settings(stall_s=0.5)
 def test_an_upload_ends_with_the_bytes_through_every_trouble(rig: Rig) -> None:
     rig.put_local()
     rig.proxy.limit(8_000_000)
