@@ -17,7 +17,9 @@ from urllib.parse import quote, urlsplit
 import pytest
 import requests
 
+from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.embedded.launch import EmbeddedServer
+from dmedia_transfer.couch.session import Address
 from tests.waiting import WAIT_S
 
 TIMEOUT_S = WAIT_S
@@ -113,3 +115,12 @@ def couch_db(couchdb_server: CouchServer, database: tuple[str, str]) -> Iterator
     """A database that is made and removed for the test, ready to ask."""
     with couchdb_server.session() as session:
         yield CouchDb(session, f"{couchdb_server.base}/{database[1]}")
+
+
+@pytest.fixture
+def couch(database: tuple[str, str]) -> Iterator[Database]:
+    """As `database`, through the client that the daemon has for it."""
+    url, name = database
+    opened = Database(Address.parse(url), name)
+    yield opened
+    opened.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,15 +26,6 @@ from tests import factories
 from tests.scripted import Answer, Asked, ScriptedServer
 
 MACHINE, STORE, OTHER = factories.MACHINE_ID, factories.STORE_ID, factories.OTHER_STORE_ID
-
-
-@pytest.fixture
-def couch(database: tuple[str, str]) -> Iterator[Database]:
-    """A fresh database."""
-    url, name = database
-    opened = Database(Address.parse(url), name)
-    yield opened
-    opened.close()
 
 
 def put_files(couch: Database, count: int, **facts: Any) -> list[FileSpec]:

@@ -38,15 +38,6 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def couch(database: tuple[str, str]) -> Iterator[Database]:
-    """A fresh database."""
-    url, name = database
-    opened = Database(Address.parse(url), name)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def inbox() -> Inbox:
     """The manager's thread."""
     return Inbox()

@@ -15,7 +15,6 @@ from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.library import CouchLibrary
 from dmedia_transfer.couch.machinememory import MachineMemory
 from dmedia_transfer.couch.ownmachine import OwnMachine
-from dmedia_transfer.couch.session import Address
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.model import AddEntry, ChangeEntries, Direction, Entry, RecordStored, RemoveEntries, TransferKey
 from dmedia_transfer.states import Status
@@ -28,15 +27,6 @@ MACHINE, STORE, OTHER = factories.MACHINE_ID, factories.STORE_ID, factories.OTHE
 FILE = "A" * 48
 
 Raw = dict[str, Any]
-
-
-@pytest.fixture
-def couch(database: tuple[str, str]) -> Iterator[Database]:
-    """A fresh database."""
-    url, name = database
-    opened = Database(Address.parse(url), name)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
