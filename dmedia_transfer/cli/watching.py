@@ -1,7 +1,7 @@
 """What the full screen reads and says: queues of this and other machines, on threads of its own.
 
 A device, and the D-Bus client in it, belong to one thread. So each machine that is looked at has a thread that reads,
-and one more thread says what somebody wants. They end with the program.
+and one more thread says what somebody wants. They end with the program, or at their next turn after `close`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from dmedia_transfer.cli import words
@@ -80,8 +81,24 @@ class Threads:
         self._on_error = on_error
         self._looked_at: str | None = None
         self._readers: dict[str, threading.Event] = {}  # set while the machine is looked at
-        self._orders: queue.SimpleQueue[Callable[[Device], None]] = queue.SimpleQueue()
-        threading.Thread(target=self._say, name="orders", daemon=True).start()
+        self._orders: queue.SimpleQueue[Callable[[Device], None] | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._start(self._say, "orders")
+
+    def close(self) -> None:
+        """Look at nothing and say nothing any more; what waits for a machine to say something waits on."""
+        self._closed.set()
+        self._orders.put(None)
+        for shown in self._readers.values():
+            shown.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the threads to end after `close`; says whether they did."""
+        until_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, until_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def look_at(self, machine: str) -> None:
         if self._looked_at is not None:
@@ -89,7 +106,7 @@ class Threads:
         self._looked_at = machine
         if machine not in self._readers:
             self._readers[machine] = threading.Event()
-            threading.Thread(target=self._read, args=[machine], name=f"view {machine}", daemon=True).start()
+            self._start(partial(self._read, machine), f"view {machine}")
         self._readers[machine].set()
 
     def steer(self, machine: str, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> None:
@@ -135,9 +152,12 @@ class Threads:
 
         self._orders.put(order)
 
+    def _start(self, target: Callable[[], None], name: str) -> None:
+        self._threads.append(threading.Thread(target=target, name=name, daemon=True))
+        self._threads[-1].start()
+
     def _say(self) -> None:
-        while True:
-            order = self._orders.get()
+        while (order := self._orders.get()) is not None:
             try:
                 with self._opened() as device:  # anew: a daemon may have come or gone
                     order(device)
@@ -146,18 +166,16 @@ class Threads:
 
     def _read(self, machine: str) -> None:
         shown = self._readers[machine]
-        while True:
-            shown.wait()
+        while shown.wait() and not self._closed.is_set():
             try:
                 with self._opened() as device:
                     for view in views(device, machine):
-                        if shown.is_set():
-                            self._on_view(view)
-                        else:
+                        if not shown.is_set() or self._closed.is_set():
                             break
+                        self._on_view(view)
             except TransferError as error:
                 self._on_view(View(machine, {}, {}, note=str(error)))
-                time.sleep(LOOK_AGAIN_S)
+                self._closed.wait(LOOK_AGAIN_S)
 
 
 def views(device: Device, machine: str) -> Iterator[View]:

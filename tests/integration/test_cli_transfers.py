@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -123,6 +124,7 @@ class Desk:
 
     terminal: Terminal
     service: ServiceThread
+    attendants: list[Threads] = field(default_factory=list)
 
     @property
     def control(self) -> FakeControl:
@@ -130,6 +132,11 @@ class Desk:
 
     def add(self, key: TransferKey, **values: Any) -> None:
         self.service.do(lambda: self.control.add(Transfer(key, **values)))
+
+    def attendant(self, **hear: Callable[..., object]) -> Threads:
+        """What the full screen reads and says through, until the end of the test."""
+        self.attendants.append(Threads(Device, **hear))
+        return self.attendants[-1]
 
     def program(self, *arguments: str) -> subprocess.Popen[str]:
         """A command in a process of its own."""
@@ -143,10 +150,15 @@ class Desk:
 
 
 @pytest.fixture
-def desk(terminal: Terminal, bus_service: ServiceThread) -> Desk:
+def desk(terminal: Terminal, bus_service: ServiceThread) -> Iterator[Desk]:
     terminal.monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", bus_service.bus.address)
     terminal.monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    return Desk(terminal, bus_service)
+    desk = Desk(terminal, bus_service)
+    yield desk
+    for attendant in desk.attendants:
+        attendant.close()
+        desk.add(TransferKey(Direction.DOWNLOAD, "A" * 48, ""))  # who waits for news looks up
+        assert attendant.join(WAIT_S)
 
 
 def seen_note(seen: queue.Queue[View], machine: str) -> str:
@@ -266,7 +278,7 @@ class TestWithADaemon:
     def test_the_full_screen_sees_what_moves_and_steers_it_here_and_elsewhere(self, desk: Desk) -> None:
         seen: queue.Queue[View] = queue.Queue()
         said: queue.Queue[str] = queue.Queue()
-        attendant = Threads(Device, on_view=seen.put, on_said=said.put, on_error=said.put)
+        attendant = desk.attendant(on_view=seen.put, on_said=said.put, on_error=said.put)
         desk.add(DOWNLOAD, status=Status.QUEUED)
         attendant.look_at("")
 
