@@ -109,14 +109,24 @@ def recorded(device: Device, key: TransferKey) -> set[int]:
 
 
 def unfinished(scene: Scene, key: TransferKey) -> list[str]:
-    """The IDs of uploads to the file's name that are neither complete nor aborted."""
+    """The IDs of uploads to the file's name that are neither complete nor aborted.
+
+    One that was begun, and whose answer never came back, is found again by the day it was begun. Where the server does
+    not say that, it stays, and only uploads with parts count.
+    """
+    client, place = scene.s3.client(), {"Bucket": scene.s3.bucket}
     try:
-        answer = scene.s3.client().list_multipart_uploads(Bucket=scene.s3.bucket, Prefix=scene.key(key.file_id))
+        answer = client.list_multipart_uploads(**place, Prefix=scene.key(key.file_id))
     except ClientError as error:
         if error.response["Error"]["Code"] != "NoSuchUpload":  # what rclone says where there is none
             raise
         return []
-    return [upload["UploadId"] for upload in answer.get("Uploads", [])]
+    return [
+        upload["UploadId"]
+        for upload in answer.get("Uploads", [])
+        if scene.s3.abilities.dates_uploads
+        or client.list_parts(**place, Key=upload["Key"], UploadId=upload["UploadId"]).get("Parts")
+    ]
 
 
 def left_over(scene: Scene, key: TransferKey) -> dict[str, Any]:
