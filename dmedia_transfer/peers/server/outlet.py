@@ -47,7 +47,7 @@ class Outlet:
         """Send the bytes from `start` on until `end`, or until the kernel takes no more; says how far it came.
 
         Raises:
-            OSError: The connection has ended.
+            ConnectionResetError: The connection has ended.
             TransferError: What `read` raised.
         """
         while True:
@@ -56,6 +56,8 @@ class Outlet:
                     self._rest = self._rest[self._socket.send(self._rest) :]
             except BlockingIOError:
                 return start
+            except OSError as error:  # a broken pipe as well: the other side has gone, and that is no fault of ours
+                raise ConnectionResetError(str(error)) from error
             if start >= end:
                 return start
             piece = self._buffer[: end - start]
