@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.waiting import WAIT_S
+
 # Debian's name; Ubuntu's and Google's for those who have no Debian.
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -25,7 +27,7 @@ FLAGS = [
 ]
 DESKTOP = (1280, 800)
 PHONE = (390, 800)
-WAIT_MS = 20_000
+WAIT_MS = 1000 * WAIT_S
 AXE = Path(__file__).parent / "javascript" / "node_modules" / "axe-core" / "axe.min.js"
 
 

@@ -365,21 +365,24 @@ def test_another_machine_is_looked_at_and_told_what_to_do(films: WebHost, page: 
 
 def test_a_lost_connection_is_shown_and_heals_with_what_happened_meanwhile(films: WebHost, page: Page) -> None:
     visit(page, films)
+    expect(page.locator("#rows .name")).to_have_text(NAMES)
     before = films.server
     films.main.call(before.stop)
-    expect(page.locator("#connection")).to_have_text("connection lost, trying again")
-    page.get_by_role("button", name="Pause Birds.mkv").click()
-    told(page, "the daemon does not answer")
-    films.main.call(films.control.remove, KEYS[0])
-    films.server = WebServer(
-        films.edges(),
-        secret=SECRET,
-        host="127.0.0.1",
-        port=before.port,
-        socket_path=films.socket_path,
-        call_soon=films.main.call_soon,
-    )
-    films.start()
+    try:
+        expect(page.locator("#connection")).to_have_text("connection lost, trying again")
+        page.get_by_role("button", name="Pause Birds.mkv").click()
+        told(page, "the daemon does not answer")
+        films.main.call(films.control.remove, KEYS[0])
+    finally:  # also for the tests that come after this one
+        films.server = WebServer(
+            films.edges(),
+            secret=SECRET,
+            host="127.0.0.1",
+            port=before.port,
+            socket_path=films.socket_path,
+            call_soon=films.main.call_soon,
+        )
+        films.start()
     expect(page.locator("#connection")).to_have_text("connected")
     expect(page.locator("#rows .name")).to_have_text(NAMES[1:])
     films.main.call(films.control.on, KEYS[1], Event.PAUSE)
