@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ for name in list(os.environ):
     if (name.startswith(("AWS_", "DMEDIA_")) or name.lower().endswith("_proxy")) and not keep:
         del os.environ[name]
 
+# A shell without job control starts what it puts into the background with Ctrl-C ignored, and all children inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ONCE_MORE = tuple(Path(__file__).parent / name for name in ("e2e", "integration"))
 
