@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 
-from dmedia_transfer.web.tokens import Tokens
+from dmedia_transfer.web.tokens import Tokens, load_secret
 from tests.web import SECRET, TIMEOUT_S, WebHost
 
 SUMMARY = "/api/v1/summary"
 PAUSE = "/api/v1/queue/pause"
+STRANGER = 65534
 
 
 def bearer(web: WebHost, **more: str) -> dict[str, str]:
@@ -137,26 +142,77 @@ def test_the_socket_is_its_owners_alone_and_needs_no_token(web: WebHost) -> None
     assert web.by_socket("GET", SUMMARY, {"Origin": "http://localhost"})[0] == 403
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+_INTRUDER = """
+import os, socket, sys
+token_file, socket_path, port, request = sys.argv[1:]
+def tries(attempt):
+    try:
+        return attempt()
+    except PermissionError:
+        return "kept out"
+def ask(family, address):
+    with socket.socket(family) as connection:
+        connection.settimeout(20)
+        connection.connect(address)
+        connection.sendall(request.encode())
+        return connection.recv(12).decode()
+print(os.getuid())
+print(tries(lambda: open(token_file).read().strip()))
+print(tries(lambda: ask(socket.AF_UNIX, socket_path)))
+print(tries(lambda: ask(socket.AF_INET, ("127.0.0.1", int(port)))))
+"""
+
+
+def intrude(web: WebHost, token_file: Path, *, uid: int) -> list[str]:
+    """What another program gets: its user, the token's file, the socket, the port without the token."""
+    request = f"GET {SUMMARY} HTTP/1.1\r\nHost: 127.0.0.1:{web.server.port}\r\nConnection: close\r\n\r\n"
+    other = {"user": uid, "group": uid, "extra_groups": []} if uid != os.getuid() else {}
+    python = str(Path(sys.executable).resolve())
+    done = subprocess.run(
+        [python, "-ISc", _INTRUDER, str(token_file), str(web.socket_path), str(web.server.port), request],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+        **other,  # type: ignore[call-overload] # mypy does not know which of them are there
+    )
+    return str(done.stdout).splitlines()
+
+
+@contextmanager
+def opened_up(path: Path) -> Iterator[None]:
+    """As if nothing on the way to this file kept others out but the file itself."""
+    before = {each: each.stat().st_mode for each in path.parents if each != Path("/")}
+    for folder, mode in before.items():
+        if not mode & 0o001 and os.access(folder, os.W_OK):
+            folder.chmod(mode | 0o011)
+    try:
+        yield
+    finally:
+        for folder, mode in before.items():
+            if folder.stat().st_mode != mode:
+                folder.chmod(mode)
+
+
 def test_another_user_of_the_machine_gets_nothing(web: WebHost, tmp_path: Path) -> None:
-    """Even if the folder were open: the socket's own mode keeps others out, and the token's file does."""
-    for folder in web.socket_path.parents:
-        if folder.stat().st_uid == 0 and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    pid = os.fork()
-    if pid == 0:
-        os.setgid(65534)
-        os.setuid(65534)
+    """By the modes, and by who the kernel says it is. Only root can become somebody else, and then really is."""
+    token_file = tmp_path / "web.token"
+    load_secret(token_file)
+    for kept in (token_file, web.socket_path):
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        assert kept.stat().st_uid == os.getuid()
+    itself = intrude(web, token_file, uid=os.getuid())
+    assert itself == [str(os.getuid()), token_file.read_text().strip(), "HTTP/1.1 200", "HTTP/1.1 401"]
+    if os.getuid() != 0:
+        return
+    with opened_up(token_file), opened_up(web.socket_path):
+        assert intrude(web, token_file, uid=STRANGER) == [str(STRANGER), "kept out", "kept out", "HTTP/1.1 401"]
+        web.socket_path.chmod(0o666)  # a mistake of somebody's
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.connect(str(web.socket_path))
-        except PermissionError:
-            os._exit(7)
+            assert intrude(web, token_file, uid=STRANGER)[2] == "HTTP/1.1 403"
         finally:
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    web.socket_path.parent.chmod(0o700)
-    assert os.waitstatus_to_exitcode(status) == 7
+            web.socket_path.chmod(0o600)
 
 
 def test_who_only_connects_does_not_keep_others_out(web: WebHost) -> None:
