@@ -1,9 +1,11 @@
 """Fault points: named places at which a test can have this process killed.
 
 A point does nothing unless the environment variable `DMEDIA_FAULT` was set when the program started. Its value is
-the name of a point, or `name:count` for the count-th passage; the process is then killed with SIGKILL there, so
+the name of a point, or `name:count` for each count-th passage; the process is then killed with SIGKILL there, so
 that nothing gets a chance to clean up. `DMEDIA_FAULT_MARK` names a file that is made just before: it shows that the
 point was reached, and while it is there the point kills no more, so that what is started again can recover.
+With `DMEDIA_FAULT_SIGNAL=STOP` the process stands still there instead, until it is sent a SIGCONT: something can then
+be done to what is in the middle of its work, however quick the machine is.
 """
 
 from __future__ import annotations
@@ -58,8 +60,8 @@ def _count(name: str) -> None:
         return
     with _LOCK:
         _passed += 1
-        if _passed == int(count or 1) and _mark():
-            os.kill(os.getpid(), signal.SIGKILL)
+        if _passed % int(count or 1) == 0 and _mark():
+            os.kill(os.getpid(), signal.Signals[f"SIG{os.environ.get('DMEDIA_FAULT_SIGNAL', 'KILL')}"])
 
 
 def _mark() -> bool:

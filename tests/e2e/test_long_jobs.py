@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from dmedia_transfer.client import JobState
 from dmedia_transfer.states import Status
 from tests.device import Device
 from tests.e2e.conftest import Scene
+from tests.e2e.jobbing import kill, settled
 from tests.factories import content
 from tests.waiting import WAIT_S, eventually
 
@@ -24,25 +23,6 @@ FILES = 12
 def s3(rclone_s3: object) -> object:
     """One server will do: what is special about each of them is tested elsewhere."""
     return rclone_s3
-
-
-def settled(device: Device) -> set[str]:
-    """The files (paths or IDs) of which the journal says that they are done."""
-    journal = sqlite3.connect(f"file:{device.state_dir}/journal.sqlite?mode=ro", uri=True)
-    try:
-        rows = journal.execute("SELECT item FROM job_files WHERE outcome != ''").fetchall()
-    finally:
-        journal.close()
-    return {os.fsdecode(item) for (item,) in rows}
-
-
-def kill(device: Device) -> set[str]:
-    """Kill the daemon; returns what was settled when its workers were gone, too."""
-    workers = device.workers()
-    device.kill()
-    for pid in workers:
-        eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists())  # type: ignore[misc]
-    return settled(device)
 
 
 def names_in(device: Device) -> list[str]:

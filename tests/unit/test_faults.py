@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from dmedia_transfer import faults
+from tests.waiting import eventually
 
 PASSES = """
 from dmedia_transfer import faults
@@ -66,3 +67,16 @@ def test_the_points_of_transfers_and_jobs_are_those_that_are_listed() -> None:
         *faults.IMPORT_POINTS,
         *faults.VERIFY_POINTS,
     }
+
+
+def test_it_can_stand_still_there_until_it_is_told_to_go_on(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    environment = {"DMEDIA_FAULT": "here:3", "DMEDIA_FAULT_SIGNAL": "STOP", "DMEDIA_FAULT_MARK": str(mark)}
+    with subprocess.Popen(
+        [sys.executable, "-c", PASSES], env=environment, stdout=subprocess.PIPE, text=True
+    ) as program:
+        eventually(lambda: "T (stopped)" in Path(f"/proc/{program.pid}/status").read_text(encoding="utf-8"))
+        assert mark.exists()
+        program.send_signal(signal.SIGCONT)
+        said, _ = program.communicate(timeout=30)
+    assert (program.returncode, said.split()) == (0, ["0", "1", "2", "3", "4"])
