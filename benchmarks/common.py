@@ -38,6 +38,7 @@ class Usage:
     cpu_s: float  # user and system, of the process and all its children
     peak_bytes: int  # the most memory that one process of it had at once (VmHWM)
     payload_bytes: int = 0  # moved by the run; 0 where a rate means nothing
+    server_cpu_s: float = 0.0  # of the server that was asked, where it is counted apart
 
     @property
     def mb_per_s(self) -> float:
@@ -61,11 +62,23 @@ class RunFailed(Exception):
     """A contestant did not do the work; a number of it would mean nothing."""
 
 
-def measure(command: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout_s: float = 600) -> Usage:
+def measure(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    inherit: bool = True,
+    timeout_s: float = 600,
+) -> Usage:
     """Run a command to its end and say what it and its children cost.
 
     The memory is that of the largest process of its tree, looked at while it runs: `ru_maxrss` would count what we
     ourselves had when it was forked.
+
+    Args:
+        command: What is run.
+        environment: On top of ours, or all of it.
+        inherit: Whether ours is below that.
+        timeout_s: After which it is ended.
 
     Raises:
         RunFailed: It ended with an error, or not in time; with what it said last.
@@ -77,7 +90,7 @@ def measure(command: Sequence[str], *, environment: Mapping[str, str] | None = N
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
+            env={**(os.environ if inherit else {}), **(environment or {})},
             start_new_session=True,
         )
         watch = Watch(process.pid)
@@ -208,6 +221,7 @@ def median(usages: Sequence[Usage]) -> Usage:
         cpu_s=statistics.median(usage.cpu_s for usage in usages),
         peak_bytes=int(statistics.median(usage.peak_bytes for usage in usages)),
         payload_bytes=usages[0].payload_bytes,
+        server_cpu_s=statistics.median(usage.server_cpu_s for usage in usages),
     )
 
 
@@ -228,7 +242,8 @@ def as_table(title: str, results: Mapping[str, Sequence[Usage]]) -> Table:
     """The medians and the spread of the runs, for people."""
     shown = Table(title=title)
     shown.add_column("")
-    for heading in ("wall s", "best - worst", "MB/s", "CPU s", "peak MiB", "runs"):
+    served = any(usage.server_cpu_s for usages in results.values() for usage in usages)
+    for heading in ("wall s", "best - worst", "MB/s", "CPU s", *(["server's"] if served else []), "peak MiB", "runs"):
         shown.add_column(heading, justify="right")
     for name, usages in results.items():
         middle = median(usages)
@@ -239,6 +254,7 @@ def as_table(title: str, results: Mapping[str, Sequence[Usage]]) -> Table:
             f"{min(walls):.3f} - {max(walls):.3f}",
             f"{middle.mb_per_s:,.0f}" if middle.payload_bytes else "",
             f"{middle.cpu_s:.2f}",
+            *([f"{middle.server_cpu_s:.2f}"] if served else []),
             f"{middle.peak_bytes / MIB:.0f}",
             str(len(usages)),
         )
@@ -250,4 +266,13 @@ def report(title: str, results: Mapping[str, Sequence[Usage]], *, as_json_text: 
     if as_json_text:
         print(as_json(title, results))
     else:
-        Console(file=sys.stdout).print(as_table(title, results))
+        Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(as_table(title, results))
+
+
+def reports(told: Mapping[str, Mapping[str, Sequence[Usage]]], *, as_json_text: bool = False) -> None:
+    """Print several results by their titles: tables, or a list for `--json`."""
+    if as_json_text:
+        print(f"[{','.join(as_json(title, results) for title, results in told.items())}]")
+        return
+    for title, results in told.items():
+        report(title, results)

@@ -1,117 +1,143 @@
-"""One large file up and down through the daemon, verified, beside boto3's own upload_file and download_file.
+"""One large file up and down through the daemon, verified, beside the programs that people use for it.
 
-Both are warm processes that speak to the same lean endpoint, and take turns. Of the daemon all processes count: itself
-and its workers, not the database.
+All speak to the same endpoint and take turns. Ours is measured from the request over D-Bus until the signal that says
+that it is done; daemon and workers are running, as they always are. boto3 is measured in a process that is warm, too,
+and once more as a program that is started for the file, like all the others. Of the daemon all processes count, its own
+and its workers', not the database.
 
-    python -m benchmarks.s3 [--size-mib 1024] [--rounds 5] [--json]
+    python -m benchmarks.s3 [--size-mib 1024] [--rounds 5] [--server lean|md5|rclone] [--only NAME] [--json]
+
+`lean` is an endpoint of our own that costs next to nothing, `md5` the same with real ETags, `rclone` is `rclone serve
+s3`, which checks signatures. Files are in memory where there is room, at both ends; `DMEDIA_BENCH_DIR` names a folder
+on a disk, and then remember that we alone wait until it has them.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import lean_s3
-from benchmarks.common import MIB, Usage, measuring, report
-from benchmarks.stage import BUCKET, stage
-from tests.factories import content
+from benchmarks import lean_s3, rivals
+from benchmarks.common import MIB, RunFailed, Usage, measure, measuring, reports
+from benchmarks.rivals import Rival, WarmBoto3
+from benchmarks.stage import CREDENTIALS, Stage, payload_folder, stage
+from benchmarks.turns import Turn, take_turns
+from tests.s3 import running_rclone
 
-_PEER = """
-import sys, boto3
-url, bucket, path = sys.argv[1:4]
-client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y")
-print("ready", flush=True)
-for line in sys.stdin:
-    word, key = line.split()
-    if word == "up":
-        client.upload_file(path, bucket, key)
-    else:
-        client.download_file(bucket, key, path + ".down")
-    print("done", flush=True)
-"""
+OURS = "dmedia, verified"
+WARM = "boto3, warm process"
+KEY = "film"
 
 
-class Peer:
-    """A process that uses boto3 as its documentation says, with its defaults."""
+@dataclass(frozen=True)
+class Scene:
+    """Endpoint, daemon and file."""
 
-    def __init__(self, url: str, path: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _PEER, url, BUCKET, str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._hear("ready")
-
-    @property
-    def pid(self) -> int:
-        """Its process."""
-        return self._process.pid
-
-    def do(self, word: str, key: str) -> None:
-        """Move the file, and return when it has arrived."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{word} {key}\n")
-        self._process.stdin.flush()
-        self._hear("done")
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.communicate()
-
-    def _hear(self, word: str) -> None:
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().strip() == word
+    on: Stage
+    folder: Path  # of the others' files
+    server_pid: int
+    file_id: str
+    size: int
 
 
 @contextlib.contextmanager
-def peer(url: str, path: Path) -> Iterator[Peer]:
-    """boto3 in a process of its own."""
-    one = Peer(url, path)
-    try:
-        yield one
-    finally:
-        one.close()
+def endpoint(kind: str, folder: Path) -> Iterator[tuple[str, int]]:
+    """An S3 server; its URL and its process."""
+    if kind == "rclone":
+        with running_rclone(folder, access_key=CREDENTIALS["AWS_ACCESS_KEY_ID"]) as server:
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            names = {int(pid): Path(f"/proc/{pid}/comm").read_text().strip() for pid in children}
+            yield server.url, next(pid for pid, name in names.items() if name == "rclone")
+    else:
+        with lean_s3.running(folder, md5=kind == "md5") as lean:
+            yield lean.url, lean.pid
 
 
-def run(size: int, rounds: int) -> dict[str, list[Usage]]:
-    """All rounds; the first one warms up and is not counted."""
-    results: dict[str, list[Usage]] = {}
+@contextlib.contextmanager
+def scene(size: int, kind: str) -> Iterator[Scene]:
+    """Build it; the file is in the FileStore, and beside it for the others."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dmedia-objects-")))
-        server = stack.enter_context(lean_s3.running(folder / "objects"))
-        on = stack.enter_context(stage(server.url))
-        data = b"".join(content(MIB, seed=number) for number in range(size // MIB))
-        file_id = on.device.add_file(data, on.home)
-        path = on.device.path_of(file_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        source = folder / "source"
-        source.write_bytes(data)
-        boto3 = stack.enter_context(peer(server.url, source))
+        payload = stack.enter_context(payload_folder(4 * size))
+        url, server_pid = stack.enter_context(endpoint(kind, payload / "server"))
+        on = stack.enter_context(stage(url, payload=payload))
+        file_id = on.plant(size)
+        folder = payload / "others"
+        folder.mkdir()
+        os.link(on.device.path_of(file_id), folder / KEY)
+        yield Scene(on, folder, server_pid, file_id, size)
 
-        def one(name: str, pids: Callable[[], list[int]], work: Callable[[], None], *, counts: bool) -> None:
-            with measuring(pids, payload_bytes=size) as usages:
-                work()
-            if counts:
-                results.setdefault(name, []).extend(usages)
 
-        for number in range(rounds + 1):
-            counts = number > 0
-            on.forget(file_id)
-            one("dmedia upload", on.pids, lambda: on.move("upload", file_id), counts=counts)
-            one("boto3 upload_file", lambda: [boto3.pid], lambda: boto3.do("up", "peer"), counts=counts)
-            path.unlink()
-            one("dmedia download", on.pids, lambda: on.move("download", file_id), counts=counts)
-            one("boto3 download_file", lambda: [boto3.pid], lambda: boto3.do("down", "peer"), counts=counts)
-            assert path.stat().st_size == size
-    return results
+def ours(at: Scene, direction: str) -> Turn:
+    """The daemon's turn."""
+    on, path = at.on, at.on.device.path_of(at.file_id)
+
+    def turn() -> Usage:
+        if direction == "up":
+            on.forget(at.file_id)
+        else:
+            path.unlink(missing_ok=True)
+        with measuring(on.pids, payload_bytes=at.size) as usages:
+            on.move("upload" if direction == "up" else "download", at.file_id)
+        there = on.size_of(at.file_id) if direction == "up" else path.stat().st_size
+        _must_be(at.size, there, OURS)
+        return usages[0]
+
+    return turn
+
+
+def theirs(at: Scene, direction: str, name: str, work: Callable[[], Usage]) -> Turn:
+    """A rival's turn, with what has to be before and after."""
+    source, target = at.folder / KEY, at.folder / "down" / KEY
+
+    def turn() -> Usage:
+        if direction == "up":
+            at.on.forget(KEY)
+        else:
+            target.parent.mkdir(exist_ok=True)
+        usage = work()
+        there = at.on.size_of(KEY) if direction == "up" else target.stat().st_size
+        _must_be(source.stat().st_size, there, name)
+        if direction == "down":
+            target.unlink()
+        return replace(usage, payload_bytes=at.size)
+
+    return turn
+
+
+def _must_be(wanted: int, found: int, name: str) -> None:
+    if wanted != found:
+        raise RunFailed(f"{name}: {found} of {wanted} bytes arrived")
+
+
+def contestants(at: Scene, direction: str, warm: WarmBoto3, others: Sequence[Rival]) -> dict[str, Turn]:
+    """Everybody's turn."""
+    folder = at.folder if direction == "up" else at.folder / "down"
+    environment = rivals.environment()
+
+    def with_warm_boto3() -> Usage:
+        with measuring(lambda: [warm.pid]) as usages:
+            warm.move(direction, folder, [KEY], at_once=1)
+        return usages[0]
+
+    def with_program(rival: Rival) -> Callable[[], Usage]:
+        command = rival.command(at.on.endpoint_url, direction, folder, [KEY])
+        return lambda: measure(command, environment=environment, inherit=False)
+
+    turns = {OURS: ours(at, direction), WARM: theirs(at, direction, WARM, with_warm_boto3)}
+    return turns | {rival.name: theirs(at, direction, rival.name, with_program(rival)) for rival in others}
+
+
+def run(size: int, rounds: int, kind: str = "lean", only: Sequence[str] = ()) -> dict[str, dict[str, list[Usage]]]:
+    """All rounds, first upwards and then downwards."""
+    others = [rival for rival in rivals.present() if not only or rival.name in only]
+    with scene(size, kind) as at, contextlib.closing(WarmBoto3(at.on.endpoint_url)) as warm:
+        up = take_turns(contestants(at, "up", warm, others), rounds=rounds, servers=lambda: [at.server_pid])
+        down = take_turns(contestants(at, "down", warm, others), rounds=rounds, servers=lambda: [at.server_pid])
+    return {"upload": up, "download": down}
 
 
 def main() -> None:
@@ -119,10 +145,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--server", choices=("lean", "md5", "rclone"), default="lean")
+    parser.add_argument("--only", action="append", default=[], help="beside these alone; may be given again")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    title = f"one file of {options.size_mib} MiB, lean endpoint"
-    report(title, run(options.size_mib * MIB, options.rounds), as_json_text=options.json)
+    results = run(options.size_mib * MIB, options.rounds, options.server, options.only)
+    names = {"lean": "lean endpoint", "md5": "lean endpoint with real ETags", "rclone": "rclone serve s3"}
+    reports(
+        {
+            f"{word} of one file of {options.size_mib} MiB, {names[options.server]}": each
+            for word, each in results.items()
+        },
+        as_json_text=options.json,
+    )
 
 
 if __name__ == "__main__":

@@ -1,25 +1,36 @@
-"""A daemon at work on loopback, for benchmarks: bus, database, bucket and FileStore in one folder."""
+"""A daemon at work on loopback, for benchmarks: bus, database, bucket and FileStore.
+
+Its database and its journal are on the disk, as with any user. What the files are in may be a folder in memory: how
+fast a disk takes them is its own affair, and hides what programs differ in.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from dmedia_transfer import documents
+import boto3
+
+from benchmarks.common import MIB
+from dmedia_transfer import documents, leaves
 from dmedia_transfer.couch.embedded.launch import EmbeddedServer
 from dmedia_transfer.model import random_id
 from dmedia_transfer.states import Status
 from tests.bus import running_bus
 from tests.couch import TIMEOUT_S, CouchServer
 from tests.device import Device
+from tests.factories import content
 
+MEMORY: Final = Path("/dev/shm")
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark-secret"}  # checked by nobody
 BUCKET = "films"
 
@@ -48,10 +59,53 @@ class Stage:
         if end.status is not Status.DONE:
             raise RuntimeError(f"{direction}: {end.status}: {end.error}")
 
-    def forget(self, file_id: str) -> None:
-        """Remove the object, so that an upload has something to do."""
-        with self.device.http() as (session, _):
-            session.delete(f"{self.endpoint_url}/{BUCKET}/{file_id}", timeout=TIMEOUT_S)
+    def plant(self, size: int, *, seed: int = 0) -> str:
+        """Put a file into the FileStore, with its document; its ID."""
+        with tempfile.NamedTemporaryFile(dir=self.device.store_dir) as file:
+            digests = b""
+            for start in range(0, size, leaves.LEAF_BYTES):
+                leaf = content(min(leaves.LEAF_BYTES, size - start), seed=seed + start)
+                digests += leaves.leaf_digest(leaf)
+                file.write(leaf)
+            file.flush()
+            file_id = leaves.file_id(digests)
+            path = self.device.path_of(file_id)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            os.link(file.name, path)
+        stored = {self.home: {"copies": 1, "time": 1.0}}
+        self.device.put(documents.new_file(file_id, size, digests, time=1.0, stored=stored))
+        return file_id
+
+    def forget(self, key: str) -> None:
+        """Remove an object, so that an upload has something to do."""
+        self.s3.delete_object(Bucket=BUCKET, Key=key)
+
+    def size_of(self, key: str) -> int:
+        """The size of an object, in bytes."""
+        return int(self.s3.head_object(Bucket=BUCKET, Key=key)["ContentLength"])
+
+    @functools.cached_property
+    def s3(self) -> Any:
+        """A client of the endpoint, for what is not measured."""
+        key, secret = CREDENTIALS.values()
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            region_name="us-east-1",
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+        )
+
+
+@contextlib.contextmanager
+def payload_folder(need_bytes: int) -> Iterator[Path]:
+    """Where files are while a benchmark runs: in memory if there is room, or where `DMEDIA_BENCH_DIR` says."""
+    parent = os.environ.get("DMEDIA_BENCH_DIR")
+    if parent is None and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > need_bytes + 512 * MIB:
+        parent = str(MEMORY)
+    with tempfile.TemporaryDirectory(prefix="dmedia-payload-", dir=parent) as name:
+        yield Path(name)
 
 
 @contextlib.contextmanager
@@ -68,8 +122,10 @@ def database_server(folder: Path) -> Iterator[CouchServer]:
 
 
 @contextlib.contextmanager
-def stage(endpoint_url: str, *, settings: Mapping[str, Any] | None = None) -> Iterator[Stage]:
-    """Build it around an S3 endpoint, start the daemon, and take all away at the end."""
+def stage(
+    endpoint_url: str, *, settings: Mapping[str, Any] | None = None, payload: Path | None = None
+) -> Iterator[Stage]:
+    """Build it around an S3 endpoint, start the daemon, and take all away at the end; its files may be elsewhere."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dmedia-benchmark-")))
         couch = stack.enter_context(database_server(folder))
@@ -90,6 +146,8 @@ def stage(endpoint_url: str, *, settings: Mapping[str, Any] | None = None) -> It
         bucket = device.add_store(
             documents.new_store(random_id(), "s3", time=1.0, bucket=BUCKET, endpoint_url=endpoint_url)
         )
+        if payload is not None:
+            device.store_dir = payload / "store"
         home = device.add_filestore()
         device.start()
         yield Stage(folder, device, home, bucket, endpoint_url)
