@@ -2,9 +2,9 @@
 
     python crt_files.py URL BUCKET up|down FOLDER AT_ONCE KEY...
 
-aws-cli itself is not on PyPI in its version 2, Debian 12's ignores the port of an endpoint when it uses the runtime, and
-boto3's own switch to it ignores the endpoint altogether. All keys are handed over at once: the runtime decides how many
-it moves at a time.
+aws-cli itself is not on PyPI in its version 2, Debian 12's ignores the port of an endpoint when it uses the runtime,
+and boto3's own switch to it ignores the endpoint altogether. All keys are handed over at once: the runtime decides how
+many it moves at a time.
 """
 
 from __future__ import annotations
