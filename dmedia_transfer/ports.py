@@ -405,6 +405,9 @@ class Ledger(Protocol):
     def ended(self, key: TransferKey, identities: Sequence[str], status: Status, size: int) -> None:
         """A transfer is done or cancelled, and its entries do not come back."""
 
+    def all_ended(self, endings: Sequence[tuple[TransferKey, Sequence[str], Status, int]]) -> None:
+        """Many at once, as `ended` takes them, with one write."""
+
     def done(self) -> Iterable[tuple[TransferKey, float]]:
         """The transfers that were done last, and when (Unix seconds); not all that ever were."""
 

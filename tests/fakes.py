@@ -174,6 +174,10 @@ class FakeLedger:
         for identity in identities:
             self.failed_entries.pop(identity, None)
 
+    def all_ended(self, endings: Sequence[tuple[TransferKey, Sequence[str], Status, int]]) -> None:
+        for ending in endings:
+            self.ended(*ending)
+
     def done(self) -> list[tuple[TransferKey, float]]:
         return [(key, 500.0) for key, status in self.endings if status is Status.DONE]
 

@@ -1,6 +1,8 @@
 """What the service tells on its own: signals, as the manager's listener.
 
-Changes of status go out at once, progress at the pace of `progress.Pace`. Called on the manager's thread; never calls
+Changes of status go out at once, progress at the pace of `progress.Pace`. Where thousands of small files begin and end
+in a moment, the bus would be the slowest part of it, as it wakes up for each signal: of such a crowd the first are told
+of at once and the others a moment later, each once, as it is by then. Called on the manager's thread; never calls
 back from within a notice: what needs the manager's answer waits for the next turn of the main loop.
 """
 
@@ -24,10 +26,9 @@ log = logging.getLogger(__name__)
 SUMMARY_INTERVAL_S: Final = 0.1  # between two looks at the manager as a whole: a burst of changes is one signal
 ADDED_AT_ONCE: Final = 100  # new transfers that are told of together
 ADDED_INTERVAL_S: Final = 0.02
-# Properties that change all the time.
-_PACED: Final = frozenset({"BytesDone", "BytesTotal", "FilesDone", "FilesTotal", "Outcomes", "Rate", "Eta", "Sources"})
-_TOLD_AT_ONCE: Final = frozenset({"BytesTotal"})  # of a transfer, whose size is found out once
-
+CHANGED_AT_ONCE: Final = 20  # changes that are told of as they come, before they are a crowd
+CHANGED_INTERVAL_S: Final = 0.05
+TOLD_AT_ONCE: Final = 100  # of a crowd: some milliseconds
 Moving = Transfer | LongJob
 Key = TransferKey | JobKey
 
@@ -52,6 +53,9 @@ class Announcer:
         self._told: dict[Key, tuple[int, int]] = {}  # what each transfer's own Progress said last
         self._unannounced: dict[Key, Moving] = {}  # of which nothing was told yet
         self._added_now = 0  # told of since `_announce` was set
+        self._crowd: dict[Key, tuple[Moving, Moving]] = {}  # changed, and not told of yet: before and after
+        self._changed_now = 0  # changes since `_tell_crowd` was set
+        self._tell_crowd: Cancel | None = None
         self._announce: Cancel | None = None
         self._wake_up: Cancel | None = None
         self._wake_up_s = 0.0  # when it comes
@@ -61,10 +65,10 @@ class Announcer:
 
     def close(self) -> None:
         """Tell nothing any more."""
-        for cancel in (self._wake_up, self._look, self._announce):
+        for cancel in (self._wake_up, self._look, self._announce, self._tell_crowd):
             if cancel:
                 cancel()
-        self._wake_up = self._look = self._announce = None
+        self._wake_up = self._look = self._announce = self._tell_crowd = None
 
     def transfer_added(self, transfer: Transfer) -> None:
         """There is a new transfer."""
@@ -118,7 +122,7 @@ class Announcer:
         self._announce = None
         self._added_now = 0
         for key in list(itertools.islice(self._unannounced, ADDED_AT_ONCE)):
-            self._announced(key)
+            self._up_to_date(key)
             self._added_now += 1
         if self._unannounced:
             self._announce = self._call_later(ADDED_INTERVAL_S, self._announce_more)
@@ -129,6 +133,14 @@ class Announcer:
         if moving is not None:
             self._tell_added(moving)
 
+    def _up_to_date(self, key: Key) -> None:
+        """Tell what waits to be told of this one, before something else is."""
+        before, after = self._crowd.pop(key, (None, None))
+        if before is not None and after is not None:
+            self._tell_changed(before, after, crowded=True)
+        else:
+            self._announced(key)
+
     def _tell_added(self, moving: Moving) -> None:
         path = path_of(moving.key)
         self._emit(ROOT, OBJECT_MANAGER, "InterfacesAdded", path, values.managed(moving))
@@ -136,40 +148,63 @@ class Announcer:
         self.summary_changed()
 
     def _changed(self, before: Moving, after: Moving) -> None:
-        path, key = path_of(after.key), after.key
-        self._announced(key)
-        ended = after.status.ended and not before.status.ended
-        if ended:
-            self._last_progress(after)
-        elif key in self._latest:
+        key = after.key
+        if key in self._latest:
             self._latest[key] = after
-        was, now = values.properties_of(before), values.properties_of(after)
-        changed = {name: value for name, value in now.items() if value != was[name] and _is_told(after, name)}
-        if after.status != before.status:  # who reads properties only has the right numbers while nothing moves
-            changed |= values.progress_properties(after)
-        if changed:
-            self._emit(path, PROPERTIES, "PropertiesChanged", values.interface_of(after), changed, [])
-        if ended:
-            self._emit(path, values.interface_of(after), "Finished", after.status)
-        if after.status != before.status:
+        if before.status != after.status:
             self.summary_changed()
+        self._changed_now += 1
+        if self._tell_crowd is None:
+            self._tell_crowd = self._call_later(CHANGED_INTERVAL_S, self._tell_more)
+        if key in self._crowd:
+            self._crowd[key] = (self._crowd[key][0], after)
+        elif self._changed_now > CHANGED_AT_ONCE:
+            self._crowd[key] = (before, after)
+        else:
+            self._tell_changed(before, after)
+
+    def _tell_more(self) -> None:
+        self._tell_crowd = None
+        self._changed_now = 0
+        for key in list(itertools.islice(self._crowd, TOLD_AT_ONCE)):
+            self._up_to_date(key)
+        if self._crowd:
+            self._changed_now = CHANGED_AT_ONCE  # whoever comes now stands behind them
+            self._tell_crowd = self._call_later(ADDED_INTERVAL_S, self._tell_more)
+
+    def _tell_changed(self, before: Moving, after: Moving, *, crowded: bool = False) -> None:
+        path, key, interface = path_of(after.key), after.key, values.interface_of(after)
+        ended = after.status.ended and not before.status.ended
+        if key in self._unannounced:  # all that it is by now is told with it
+            del self._unannounced[key]
+            self._tell_added(after)
+            before = after
+        if ended:
+            self._last_progress(after, crowded=crowded)
+        changed = values.changed_properties(before, after)
+        if changed:
+            self._emit(path, PROPERTIES, "PropertiesChanged", interface, changed, [])
+        if ended:
+            self._emit(path, interface, "Finished", after.status)
 
     def _moved(self, moving: Moving) -> None:
-        self._announced(moving.key)
-        self._latest[moving.key] = moving
-        self._pace.moved(moving.key)
+        key = moving.key
+        if key not in self._crowd:
+            self._announced(key)
+        self._latest[key] = moving
+        self._pace.moved(key)
         self._arm()
 
     def _removed(self, moving: Moving) -> None:
         path, key = path_of(moving.key), moving.key
-        self._announced(key)
+        self._up_to_date(key)
         if not moving.status.ended:
             self._last_progress(moving)
         if self._pace.unsummed(key):
             self._send_summary(self._pace.summarize())
         self._latest.pop(key, None)
         self._told.pop(key, None)
-        self._emit(ROOT, OBJECT_MANAGER, "InterfacesRemoved", path, list(values.managed(moving)))
+        self._emit(ROOT, OBJECT_MANAGER, "InterfacesRemoved", path, list(values.interfaces_of(moving)))
         self._emit(ROOT, MANAGER, f"{_noun(moving)}Removed", path, moving.status)
         self.summary_changed()
 
@@ -194,17 +229,19 @@ class Announcer:
         properties = interfaces()[MANAGER].properties
         return {name: value for name, value in values.manager_properties(summary).items() if properties[name].tells}
 
-    def _last_progress(self, moving: Moving) -> None:
-        """The last value is always sent, due or not."""
+    def _last_progress(self, moving: Moving, *, crowded: bool = False) -> None:
+        """The last value is always sent, due or not; in a crowd of small files with the status and in the summary."""
         progress, key = _numbers(moving), moving.key
         told = self._told.get(key)
         news = progress != told and (told is not None or progress[0] > 0)
+        alone = news and not (crowded and told is None)
         if news:
             self._latest[key] = moving
             self._pace.moved(key)
-            self._tell_progress(moving)
+            if alone:
+                self._tell_progress(moving)
             self._arm()
-        self._pace.ended(key, signals=int(news))
+        self._pace.ended(key, signals=int(alone))
 
     def _tell_progress(self, moving: Moving) -> None:
         progress = self._told[moving.key] = _numbers(moving)
@@ -212,6 +249,8 @@ class Announcer:
 
     def _send_summary(self, keys: tuple[Key, ...]) -> None:
         moved = [self._latest[key] for key in keys if key in self._latest]
+        for each in moved:
+            self._up_to_date(each.key)
         told = [(path_of(each.key), *_numbers(each)) for each in moved]
         if told:
             self._emit(ROOT, MANAGER, "Progress", told)
@@ -234,6 +273,7 @@ class Announcer:
         if due.summary:
             self._send_summary(due.summary)
         if due.turn is not None and (moving := self._latest.get(due.turn)):
+            self._up_to_date(due.turn)
             self._tell_progress(moving)
             if due.turn_in_full:
                 changed = values.progress_properties(moving)
@@ -248,8 +288,3 @@ def _numbers(moving: Moving) -> tuple[int, int]:
 
 def _noun(moving: Moving) -> str:
     return "Transfer" if isinstance(moving, Transfer) else "Job"
-
-
-def _is_told(moving: Moving, name: str) -> bool:
-    """Whether a change of this property is told at once."""
-    return name not in _PACED or (isinstance(moving, Transfer) and name in _TOLD_AT_ONCE)

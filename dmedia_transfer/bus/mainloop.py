@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from gi.repository import GLib
 
 Cancel = Callable[[], None]
+
+SLICE_S: Final = 0.01  # after which signals, calls and timers have their turn between calls that came in a crowd
 
 
 class CallLater(Protocol):
@@ -34,5 +39,39 @@ def call_later(delay_s: float, function: Callable[[], None]) -> Cancel:
 
 
 def call_soon(function: Callable[[], None]) -> None:
-    """Call `function` on the main loop's thread. May be called from any thread."""
-    call_later(0, function)
+    """Call `function` on the main loop's thread, in the order of these calls. May be called from any thread."""
+    _crowd.add(function)
+
+
+class _Crowd:
+    """What is to be called soon. Thousands that come at once share one source of GLib, which costs more than they."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._armed = False  # a source will call `_call`
+
+    def add(self, function: Callable[[], None]) -> None:
+        with self._lock:
+            self._waiting.append(function)
+            armed, self._armed = self._armed, True
+        if not armed:
+            call_later(0, self._call)
+
+    def _call(self) -> None:
+        until_s = time.monotonic() + SLICE_S
+        try:
+            while time.monotonic() < until_s:
+                with self._lock:
+                    if not self._waiting:
+                        return
+                    function = self._waiting.popleft()
+                function()
+        finally:
+            with self._lock:
+                self._armed = bool(self._waiting)
+            if self._armed:
+                call_later(0, self._call)
+
+
+_crowd: Final = _Crowd()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Annotated, Any, Final, TypeVar
 
 import dbus
@@ -34,6 +35,8 @@ _WORDS: Final = {"low": PRIORITY_LOW, "normal": PRIORITY_NORMAL, "high": PRIORIT
 
 def text(value: str) -> str:
     """A string that D-Bus takes: valid UTF-8, no NUL."""
+    if value.isascii() and "\0" not in value:
+        return str(value)
     return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -63,10 +66,16 @@ _CONVERT: Final[Mapping[str, Callable[[Any], Any]]] = {
 }
 
 
+@cache
+def _converters(interface: str) -> Mapping[str, Callable[[Any], Any]]:
+    """What gives each property the type that the XML says: an `a{sv}` does not say it."""
+    return {name: _CONVERT[known.type] for name, known in interfaces()[interface].properties.items()}
+
+
 def _typed(interface: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Properties with the types that the XML says: an `a{sv}` does not say them."""
-    properties = interfaces()[interface].properties
-    return {name: _CONVERT[properties[name].type](value) for name, value in values.items()}
+    """Properties as D-Bus sends them."""
+    converters = _converters(interface)
+    return {name: converters[name](value) for name, value in values.items()}
 
 
 def _seconds_left(eta_s: float | None) -> int:
@@ -75,22 +84,46 @@ def _seconds_left(eta_s: float | None) -> int:
     return math.ceil(eta_s)
 
 
+# Properties of a transfer that do not change all the time, and what each of them is made of.
+_STEADY: Final[Mapping[str, Callable[[Transfer], Any]]] = {
+    "FileId": lambda one: one.key.file_id,
+    "StoreId": lambda one: one.key.store_id or one.preferred_store,
+    "Direction": lambda one: one.key.direction,
+    "Status": lambda one: one.status,
+    "Reason": lambda one: one.reason or "",
+    "Priority": lambda one: one.priority,
+    "Metered": lambda one: one.metered,
+    "Error": lambda one: str(one.failure or ""),
+    "RequestedBy": lambda one: one.requested_by,
+}
+_TOLD_AT_ONCE: Final[Mapping[str, Callable[[Transfer], Any]]] = {
+    **_STEADY,
+    "BytesTotal": lambda one: one.progress.bytes_total,  # which is found out once
+}
+# Of a job, those that do.
+_PACED: Final = frozenset({"BytesDone", "BytesTotal", "FilesDone", "FilesTotal", "Outcomes", "Rate", "Eta"})
+
+
 def transfer_properties(transfer: Transfer) -> dict[str, Any]:
     """All properties of a transfer."""
-    return _typed(
-        TRANSFER,
-        {
-            "FileId": transfer.key.file_id,
-            "StoreId": transfer.key.store_id or transfer.preferred_store,
-            "Direction": transfer.key.direction,
-            "Status": transfer.status,
-            "Reason": transfer.reason or "",
-            "Priority": transfer.priority,
-            "Metered": transfer.metered,
-            "Error": str(transfer.failure or ""),
-            "RequestedBy": transfer.requested_by,
-        },
-    ) | progress_properties(transfer)
+    steady = {name: read(transfer) for name, read in _STEADY.items()}
+    return _typed(TRANSFER, steady) | progress_properties(transfer)
+
+
+def changed_properties(before: Transfer | LongJob, after: Transfer | LongJob) -> dict[str, Any]:
+    """The properties that differ and whose change is told at once.
+
+    With those of the progress where the status differs: who reads properties only has the right numbers while nothing
+    moves.
+    """
+    changed: dict[str, Any]
+    if isinstance(before, Transfer) and isinstance(after, Transfer):
+        read = {name: (get(before), get(after)) for name, get in _TOLD_AT_ONCE.items()}
+        changed = _typed(TRANSFER, {name: now for name, (was, now) in read.items() if was != now})
+    else:
+        was, now = properties_of(before), properties_of(after)
+        changed = {name: value for name, value in now.items() if value != was[name] and name not in _PACED}
+    return changed | progress_properties(after) if before.status != after.status else changed
 
 
 def job_properties(job: LongJob) -> dict[str, Any]:
@@ -122,6 +155,11 @@ def interface_of(moving: Transfer | LongJob) -> str:
 def properties_of(moving: Transfer | LongJob) -> dict[str, Any]:
     """All its properties."""
     return transfer_properties(moving) if isinstance(moving, Transfer) else job_properties(moving)
+
+
+def interfaces_of(moving: Transfer | LongJob) -> tuple[str, ...]:
+    """The names of its interfaces."""
+    return (interface_of(moving), PROPERTIES, INTROSPECTABLE)
 
 
 def managed(moving: Transfer | LongJob) -> dict[str, dict[str, Any]]:

@@ -78,22 +78,39 @@ class Ledger:
         Not durable by itself, as many small files may end at once: the outbox is, and what has to leave the queue was
         put there before. A tombstone that a power failure takes with it costs a look at a file that is there.
         """
+        self._write_ended([(key, identities, status, size)], failure=codec.write_failure(failure))
+
+    def all_ended(self, endings: Sequence[tuple[TransferKey, Sequence[str], Status, int]]) -> None:
+        """Many at once, as `ended` takes them, with one write."""
+        if endings:
+            self._write_ended(endings)
+
+    def _write_ended(
+        self, endings: Sequence[tuple[TransferKey, Sequence[str], Status, int]], *, failure: str | None = None
+    ) -> None:
         now = time.time()
+        gone = [(identity, status) for _, identities, status, _ in endings for identity in identities]
         with self._database.write("ended") as connection:
-            connection.execute(
+            connection.executemany(
                 "INSERT INTO history (direction, file_id, store_id, status, failure, time, bytes) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*key, status, codec.write_failure(failure), now, size),
+                [(*key, status, failure, now, size) for key, _, status, size in endings],
             )
             connection.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (HISTORY_LINES,))
             connection.executemany(
                 "INSERT OR REPLACE INTO tombstones (identity, outcome, time) VALUES (?, ?, ?)",
-                [(identity, status, now) for identity in identities],
+                [(identity, status, now) for identity, status in gone],
             )
-            connection.executemany("DELETE FROM failures WHERE identity = ?", [(each,) for each in identities])
-            if (key.direction, status) == (Direction.DOWNLOAD, Status.DONE):
-                # A worker that died just after it published the file could not forget the leaves itself.
-                connection.execute("DELETE FROM downloads WHERE file_id = ?", (key.file_id,))
+            connection.executemany("DELETE FROM failures WHERE identity = ?", [(identity,) for identity, _ in gone])
+            # A worker that died just after it published the file could not forget the leaves itself.
+            connection.executemany(
+                "DELETE FROM downloads WHERE file_id = ?",
+                [
+                    (key.file_id,)
+                    for key, _, status, _ in endings
+                    if (key.direction, status) == (Direction.DOWNLOAD, Status.DONE)
+                ],
+            )
             if now - self._swept >= SWEEP_S:  # it looks at all of them, which costs more than all of the above
                 self._swept = now
                 connection.execute("DELETE FROM tombstones WHERE time < ?", (now - TOMBSTONES_S,))

@@ -106,6 +106,7 @@ class TransferManager:
             ledger=ledger,
             stores=stores,
             call_later=call_later,
+            clock=clock,
             wall=wall,
         )
         self._starting = Starting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -18,6 +19,8 @@ from dmedia_transfer.states import Event, Status
 log = logging.getLogger(__name__)
 
 LINGER_S: Final = 10.0  # how long an ended transfer can still be looked at
+DROPPED_AT_ONCE: Final = 100  # of those: some milliseconds
+DROP_PAUSE_S: Final = 0.02  # until the next ones
 
 
 class Endings:
@@ -32,6 +35,7 @@ class Endings:
         ledger: Ledger,
         stores: Stores,
         call_later: Callable[[float, Callable[[], None]], CancelTimer],
+        clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
         self._board = board
@@ -40,7 +44,9 @@ class Endings:
         self._ledger = ledger
         self._stores = stores
         self._call_later = call_later
+        self._clock = clock
         self._wall = wall
+        self._lingering: deque[tuple[float, Item]] = deque()  # ended, and until when (monotonic seconds), in this order
         self._failures: dict[str, Failure] = {}  # by the identity of the entry
 
     def remember(self) -> None:
@@ -122,13 +128,22 @@ class Endings:
 
     def _linger(self, item: Item) -> None:
         """Let people see how it ended, for a moment."""
+        self._lingering.append((self._clock() + LINGER_S, item))
+        if len(self._lingering) == 1:
+            self._call_later(LINGER_S, self._drop)
 
-        def drop() -> None:
+    def _drop(self) -> None:
+        """Take away those that have been seen long enough; thousands in slices, with one timer for all."""
+        now_s = self._clock()
+        for _ in range(DROPPED_AT_ONCE):
+            if not self._lingering or self._lingering[0][0] > now_s:
+                break
+            _, item = self._lingering.popleft()
             if self._board.get(item.transfer.key) is not item or not item.transfer.status.ended:
-                return
+                continue
             if item.transfer.key in self._runs:
-                self._linger(item)  # what its worker leaves has to be discarded yet
+                self._lingering.append((now_s + LINGER_S, item))  # what its worker leaves has to be discarded yet
             else:
                 self._board.drop(item)
-
-        self._call_later(LINGER_S, drop)
+        if self._lingering:
+            self._call_later(max(DROP_PAUSE_S, self._lingering[0][0] - now_s), self._drop)

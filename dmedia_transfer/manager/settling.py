@@ -91,8 +91,7 @@ class Settling:
             self._leaving += len(leaving)
             self._hand_over_when_worth_it()
         # Last, because whoever finds the tombstone relies on what the outbox has.
-        for key, identities, status, size in ended:
-            self._ledger.ended(key, identities, status, size)
+        self._ledger.all_ended(ended)
 
     def close(self) -> None:
         """Write all of it that can be: nothing is gathered after this."""

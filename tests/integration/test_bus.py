@@ -708,3 +708,21 @@ def test_a_call_can_be_put_off_and_taken_back(bus_service: ServiceThread) -> Non
     assert done.wait(10)
     assert time.monotonic() - started_s >= 0.15
     assert calls == [("soon", True), ("later", True)]
+
+
+def test_calls_that_come_in_a_crowd_keep_their_order_and_one_that_fails_holds_up_no_other(
+    bus_service: ServiceThread,
+) -> None:
+    calls: list[int] = []
+    done = threading.Event()
+
+    def fail() -> None:
+        raise ValueError("a fault that the test makes")
+
+    for number in range(5000):
+        mainloop.call_soon(partial(calls.append, number))
+        if number == 2500:
+            mainloop.call_soon(fail)
+    mainloop.call_soon(done.set)
+    assert done.wait(30)
+    assert calls == list(range(5000))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmedia_transfer.bus.announcer import ADDED_AT_ONCE, ADDED_INTERVAL_S, Announcer
+from dmedia_transfer.bus.announcer import ADDED_AT_ONCE, ADDED_INTERVAL_S, CHANGED_AT_ONCE, Announcer
 from dmedia_transfer.busnames import MANAGER, ROOT, TRANSFER, path_of
 from dmedia_transfer.errors import AccessDenied
 from dmedia_transfer.model import Direction, Failure, SourceUse, Transfer, TransferKey
@@ -219,6 +219,65 @@ def test_nothing_is_told_of_a_transfer_before_it_was_told_that_it_is_there(stage
         stage.control.add(Transfer(key(number)))
     stage.control.on(key(last), Event.START)
     assert stage.of_manager("TransferAdded")[-1] == (path_of(key(last)),)
-    assert [member for member, _ in stage.of(last)] == ["PropertiesChanged"]
+    assert stage.of_manager("InterfacesAdded")[-1][1][TRANSFER]["Status"] == "ongoing"
     stage.loop.run(10 * ADDED_INTERVAL_S)
     assert len(stage.of_manager("TransferAdded")) == last + 1
+    assert stage.of(last) == []
+
+
+def test_of_a_crowd_of_changes_the_first_are_told_at_once_and_all_soon_each_as_it_is_by_then(stage: Stage) -> None:
+    count = 3 * CHANGED_AT_ONCE
+    for number in range(count):
+        stage.control.add(Transfer(key(number)))
+    stage.sent.clear()
+    for number in range(count):
+        stage.control.on(key(number), Event.SUSPEND, Reason.OFFLINE)
+    assert sum(each.member == "PropertiesChanged" for each in stage.sent) == CHANGED_AT_ONCE
+    for number in range(count):
+        stage.control.on(key(number), Event.CLEAR)
+        stage.control.on(key(number), Event.START)
+    stage.loop.run(1)
+    for number in range(count):
+        changes = [arguments[1] for member, arguments in stage.of(number) if member == "PropertiesChanged"]
+        assert changes[-1]["Status"] == "ongoing"
+        assert len(changes) == (1 if number >= CHANGED_AT_ONCE else 2)
+
+
+def test_small_files_that_begin_and_end_in_a_crowd_are_told_of_with_few_signals_and_in_order(stage: Stage) -> None:
+    count = 5 * ADDED_AT_ONCE
+    for number in range(count):
+        stage.control.add(Transfer(key(number)))
+        stage.control.on(key(number), Event.START)
+        stage.control.move(key(number), 0, 1000)
+        stage.control.move(key(number), 1000)
+        stage.control.on(key(number), Event.FINISH)
+    stage.loop.run(2)
+    last = count - 1
+    assert [member for member, _ in stage.of(last)] == ["Finished"]
+    added = [arguments for arguments in stage.of_manager("InterfacesAdded") if arguments[0] == path_of(key(last))]
+    assert [arguments[1][TRANSFER]["Status"] for arguments in added] == ["done"]
+    assert added[0][1][TRANSFER]["BytesDone"] == 1000
+    rows = [row for (rows,) in stage.of_manager("Progress") for row in rows]
+    assert {row for row in rows if row[1]} == {(path_of(key(number)), 1000, 1000) for number in range(count)}
+    paths = [each.arguments[0] for each in stage.sent if each.member == "TransferAdded"]
+    assert sorted(paths) == sorted(path_of(key(number)) for number in range(count))
+    told: set[str] = set()
+    for each in stage.sent:
+        if each.member == "InterfacesAdded":
+            told.add(each.arguments[0])
+        elif each.path != ROOT:
+            assert each.path in told, "told of before it was there"
+
+
+def test_what_goes_in_the_middle_of_a_crowd_is_told_of_to_the_end_and_no_more(stage: Stage) -> None:
+    for number in range(3 * CHANGED_AT_ONCE):
+        stage.control.add(Transfer(key(number)))
+        stage.control.on(key(number), Event.CANCEL)
+        stage.control.remove(key(number))
+    last = 3 * CHANGED_AT_ONCE - 1
+    members = [member for member, _ in stage.of(last)]
+    assert members == ["PropertiesChanged", "Finished"]
+    assert stage.of_manager("TransferRemoved")[-1] == (path_of(key(last)), Status.CANCELLED)
+    stage.sent.clear()
+    stage.loop.run(2)
+    assert [each.member for each in stage.sent if each.path != ROOT] == []

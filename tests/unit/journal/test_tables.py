@@ -294,6 +294,23 @@ def test_what_has_ended_is_gone_and_in_the_history(journal: Journal) -> None:
     assert journal.ledger.done() == [(DOWN, first.time)]
 
 
+def test_many_ends_are_one_write(journal: Journal) -> None:
+    journal.ledger.failed(["b"], Failure("Kind", "message"))
+    journal.leaves.record(DOWN, STORE, "boot-1", 0)
+    statements: list[str] = []
+    journal.ledger._database._connection.set_trace_callback(statements.append)
+    journal.ledger.all_ended([(DOWN, ["a", "b"], Status.DONE, 10), (UP, ["c"], Status.CANCELLED, 20)])
+    journal.ledger.all_ended([])
+    assert [each for each in statements if each in ("BEGIN IMMEDIATE", "COMMIT")] == ["BEGIN IMMEDIATE", "COMMIT"]
+    assert journal.ledger.tombstones() == {"a": "done", "b": "done", "c": "cancelled"}
+    assert [(line.key, line.status, line.bytes) for line in journal.ledger.history()] == [
+        (UP, Status.CANCELLED, 20),
+        (DOWN, Status.DONE, 10),
+    ]
+    assert journal.ledger.failures() == {}
+    assert journal.leaves.load(DOWN, STORE, "boot-1") == set()
+
+
 def test_the_leaves_of_a_download_that_is_done_are_forgotten(journal: Journal) -> None:
     journal.leaves.record(DOWN, STORE, "boot-1", 0)
     journal.ledger.ended(DOWN, ["one"], Status.CANCELLED, 5)
