@@ -116,6 +116,39 @@ def test_a_leaf_can_be_read_back_and_one_that_was_not_written_cannot(store: File
         assert not partial.read_leaf(2, into)
 
 
+def test_who_looks_for_what_was_never_written_does_not_wait_for_who_writes(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    lseek = os.lseek
+
+    def counting(fd: int, start: int, whence: int) -> int:
+        looked.append(start)
+        return lseek(fd, start, whence)
+
+    with store.partial(FILE_ID, 5 * LEAF + 5) as partial:
+        partial.write_leaf(3, memoryview(factories.content(LEAF)))
+    with store.partial(FILE_ID, 5 * LEAF + 5) as partial:
+        into = memoryview(bytearray(LEAF))
+        monkeypatch.setattr(os, "lseek", counting)
+        assert [partial.read_leaf(index, into) for index in range(6)] == [False, False, False, True, False, False]
+        assert looked == [0, 3 * LEAF, 4 * LEAF]  # the kernel answers none of these while a leaf is written
+        partial.write_leaf(1, memoryview(factories.content(LEAF, seed=1)))
+        assert partial.read_leaf(1, into)
+        assert bytes(into) == factories.content(LEAF, seed=1)
+
+
+def test_the_disk_gets_each_leaf_as_it_is_written_and_not_all_of_them_at_the_end(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(system, "start_writing", lambda fd, start, size: begun.append((start, size)))
+    with store.partial(FILE_ID, LEAF + 5) as partial:
+        partial.write_leaf(1, memoryview(bytes(5)))
+        partial.write_leaf(0, memoryview(bytes(LEAF)))
+    assert begun == [(LEAF, 5), (0, LEAF)]
+
+
 def test_a_file_that_was_cut_does_not_hold_its_last_leaf(store: FileStore) -> None:
     with store.partial(FILE_ID, 2 * LEAF) as partial:
         partial.write_leaf(1, memoryview(factories.content(LEAF)))
