@@ -14,7 +14,7 @@ from dmedia_transfer.serving.refusals import refusal
 PIECES_BYTES: Final = 32 * 1024 * 1024  # of pieces of files on their way out, in memory for all requests together
 PIECE_MAX_BYTES: Final = 1024 * 1024
 PIECE_MIN_BYTES: Final = 64 * 1024
-BURST_BYTES: Final = 4 * 1024 * 1024
+BURST_BYTES: Final = 8 * 1024 * 1024
 LEAVES_AT_ONCE: Final = 16  # that are being received, 8 MiB each
 BUSY_RETRY_S: Final = 5
 

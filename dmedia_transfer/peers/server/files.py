@@ -33,7 +33,7 @@ from dmedia_transfer.serving.ranges import Slice
 from dmedia_transfer.serving.refusals import refusal
 
 HASH_PIECE_BYTES: Final = 1024 * 1024
-FIRST_BYTES: Final = 64 * 1024  # of an answer, through asyncio
+PIECE_BYTES: Final = 64 * 1024  # of an answer, where it goes through asyncio
 
 T = TypeVar("T")
 
@@ -106,11 +106,11 @@ class Files:
         try:
             async with self._pace.sender():
                 while start < part.end:
-                    # The first piece takes the head of the answer with it; most of what follows goes its own way.
-                    start = await self._write(doing, response, holding, start, part.end)
                     with outlet.opened(request, part.end - start) as way:
                         if way is not None:
                             start = await self._push(doing, way, holding, start, part.end)
+                            continue
+                    start = await self._write(doing, response, holding, start, part.end)
         except TransferError as error:
             log.warning("%s", error)
             if request.transport is not None:
@@ -119,7 +119,7 @@ class Files:
 
     async def _write(self, doing: str, response: web.StreamResponse, holding: Holding, start: int, end: int) -> int:
         """Send a piece through asyncio."""
-        size = min(FIRST_BYTES, self._pace.piece_bytes, end - start)
+        size = min(PIECE_BYTES, self._pace.piece_bytes, end - start)
         piece = await self._reading(holding.read, start, size)
         async with self._pace.patience(doing):
             await response.write(piece)

@@ -1,7 +1,8 @@
 """Outlet: bytes of a file on their way out, past asyncio's own buffers.
 
 asyncio copies what it sends over TLS four times, 64 KiB at a time; here it is read into one buffer, encrypted, and
-handed to the kernel by a thread that never waits for the network. When the kernel takes no more, the event loop waits.
+handed to the kernel by a thread. When the kernel takes no more, a few of these threads wait for a moment, as on a fast
+line it soon takes more, and to go through the event loop each time costs more than the sending; then the loop waits.
 
 While an outlet is open nothing else may use the connection: reading is paused, and nothing is left in asyncio's
 buffers. Where that cannot be seen to, there is none, and the bytes go through asyncio.
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -22,6 +25,10 @@ from dmedia_transfer.peers.server.handshake import OUTGOING
 
 BUFFER_BYTES: Final = 256 * 1024  # stays in a processor's cache from the disk to the kernel
 LOOK_S: Final = 0.5  # after which a connection that was cut meanwhile is noticed
+MOMENT_S: Final = 0.02  # that a thread waits for the kernel
+WAITING: Final = 4  # threads at once: the others have disks to read
+
+_waiting: Final = threading.BoundedSemaphore(WAITING)
 
 Read = Callable[[int, memoryview], None]  # fills memory with the bytes from an offset
 
@@ -37,6 +44,8 @@ class Outlet:
         self._socket: socket.socket = transport.get_extra_info("socket").dup()
         self._buffer = memoryview(bytearray(min(BUFFER_BYTES, size)))
         self._rest = memoryview(b"")  # encrypted, not sent yet
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLOUT)
 
     @property
     def is_full(self) -> bool:
@@ -55,7 +64,9 @@ class Outlet:
                 while self._rest:
                     self._rest = self._rest[self._socket.send(self._rest) :]
             except BlockingIOError:
-                return start
+                if not self._soon_takes_more():
+                    return start
+                continue
             except OSError as error:  # a broken pipe as well: the other side has gone, and that is no fault of ours
                 raise ConnectionResetError(str(error)) from error
             if start >= end:
@@ -65,6 +76,15 @@ class Outlet:
             self._tls.write(piece)
             self._rest = memoryview(self._outgoing.read())
             start += len(piece)
+
+    def _soon_takes_more(self) -> bool:
+        """Wait a moment for the kernel, unless too many threads do."""
+        if not _waiting.acquire(blocking=False):
+            return False
+        try:
+            return bool(self._poll.poll(MOMENT_S * 1000)) and not self._transport.is_closing()
+        finally:
+            _waiting.release()
 
     async def drain(self) -> None:
         """Wait until the kernel takes more.
@@ -95,7 +115,7 @@ class Outlet:
 
 @contextlib.contextmanager
 def opened(request: web.BaseRequest, size: int) -> Iterator[Outlet | None]:
-    """The way out for the rest of an answer, of `size` bytes, whose beginning was written; None if there is none."""
+    """The way out for the rest of an answer, of `size` bytes, whose head was sent; None if there is none."""
     transport: Any = request.transport
     tls = transport.get_extra_info("ssl_object") if transport is not None else None
     outgoing = getattr(tls, OUTGOING, None)
