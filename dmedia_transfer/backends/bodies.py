@@ -31,6 +31,11 @@ class Payload:
     def __len__(self) -> int:
         return self._body.size
 
+    @property
+    def sha256(self) -> bytes | None:
+        """Its SHA-256, where that is known without reading it."""
+        return self._body.sha256
+
     def pieces(self) -> Iterator[memoryview]:
         """The bytes from the start, exactly as many as were promised.
 

@@ -1,9 +1,8 @@
 """The S3 backend: any endpoint that speaks S3.
 
-boto3 builds and signs the requests, `s3_transport` moves the bytes. Made in the worker process; any thread may call.
-With part = leaf, the leaf digest is the part's `ChecksumSHA256`, so that S3 itself refuses a part that was damaged on
-the way. Servers differ in what they know of checksums; what one lacks is learned from its answers and said once in
-the log, and then Content-MD5 takes the place (over TLS nothing has to: it lets no damage through on the way).
+boto3 builds and signs the requests, `s3_transport` moves the bytes, and where the same is asked for again and again,
+`s3_shortcut` leaves boto3 out. What is sent, `s3_sending` guards with checksums. Made in the worker process; any
+thread may call.
 """
 
 from __future__ import annotations
@@ -11,10 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import hashlib
-import logging
 from collections.abc import Sequence
-from enum import Enum, StrEnum, auto
 from typing import Any, Final, NamedTuple
 
 from botocore.exceptions import ClientError
@@ -23,6 +19,7 @@ from dmedia_transfer import documents
 from dmedia_transfer.backends import s3_errors, s3_wire
 from dmedia_transfer.backends.bodies import Payload
 from dmedia_transfer.backends.s3_access import Access
+from dmedia_transfer.backends.s3_sending import Sender, Way
 from dmedia_transfer.credentials import SessionSource, session_source
 from dmedia_transfer.errors import (
     CorruptLeaf,
@@ -34,25 +31,7 @@ from dmedia_transfer.errors import (
 from dmedia_transfer.model import FileSpec, StoreSpec
 from dmedia_transfer.ports import Body, Capabilities, Meter, ObjectInfo, Part
 
-log = logging.getLogger(__name__)
-
 MIN_PART_BYTES: Final = 5 * 1024 * 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-
-
-class _Keeps(Enum):
-    """Whether a server keeps the SHA-256 that is sent along."""
-
-    UNKNOWN = auto()
-    YES = auto()  # it confirms it
-    UNSURE = auto()  # it does not mind it and does not confirm it; it may still tell it later
-    NO = auto()  # it refuses requests that have one
-
-
-class _Way(StrEnum):
-    """How an object gets there; servers know checksums for one and not for the other."""
-
-    PUT = "single requests"
-    PARTS = "parts"
 
 
 class Unfinished(NamedTuple):
@@ -90,7 +69,7 @@ class S3Backend:
             client=client,
         )
         self._verifies_sha256 = not self._settings.endpoint_url and client is None  # AWS does; others have to show it
-        self._keeps_sha256 = dict.fromkeys(_Way, _Keeps.YES if self._verifies_sha256 else _Keeps.UNKNOWN)
+        self._sender = Sender(spec.store_id, self._access, keeps_sha256=self._verifies_sha256)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -108,8 +87,10 @@ class S3Backend:
                 reply = client.head_object(**self._names(file), ChecksumMode="ENABLED")
             except ClientError as error:
                 if isinstance(s3_errors.translate(error, ""), ObjectMissing):
+                    self._access.learn(self._key(file))  # it was looked for, so the signature was good
                     return None
                 raise
+            self._access.learn(self._key(file))
             size = int(reply["ContentLength"])
         checksum = str(reply.get("ChecksumSHA256", ""))
         digest = s3_wire.decoded(checksum.partition("-")[0])
@@ -128,7 +109,15 @@ class S3Backend:
         end = start + len(into)
         doing = f"reading bytes {start} to {end - 1} of {self.object_name(file)}"
         with self._access.attempt(doing) as client:
+            shortcut, key = self._access.shortcut, self._key(file)
+            if shortcut is not None and (asked := shortcut.get(key, start, end)) is not None:
+                said, body = asked
+                with contextlib.closing(body):
+                    s3_wire.check_said(said, file, start, end, doing)
+                    self._access.receive(body, into, meter)
+                return
             reply = client.get_object(**self._names(file), Range=f"bytes={start}-{end - 1}")
+            self._access.learn(key)
             with contextlib.closing(reply["Body"]) as body:
                 s3_wire.check_range(reply, file, start, end, doing)
                 self._access.receive(body, into, meter)
@@ -136,7 +125,8 @@ class S3Backend:
     def put(self, file: FileSpec, body: Body, meter: Meter) -> None:
         """Store a whole small file with one request."""
         doing = f"sending {self.object_name(file)}"
-        self._send(doing, file, _Way.PUT, body, meter, leaf=0, **self._names(file), **self._kind(file))
+        damaged = functools.partial(CorruptLeaf, file.file_id, 0, self._store_id)
+        self._sender.put_object(doing, {**self._names(file), **self._kind(file)}, Payload(body, meter), damaged)
 
     def begin(self, file: FileSpec) -> str:
         """Begin a multipart upload. The object will be private: no ACL is given."""
@@ -146,13 +136,9 @@ class S3Backend:
         """Send one part."""
         doing = f"sending part {number} of {self.object_name(file)}"
         upload = {**self._names(file), "UploadId": upload_id, "PartNumber": number}
-        reply = self._send(doing, file, _Way.PARTS, body, meter, leaf=number - 1, **upload)
-        return Part(
-            number,
-            body.size,
-            etag=s3_wire.bare_etag(reply.get("ETag")),
-            sha256=s3_wire.decoded(reply.get("ChecksumSHA256")),
-        )
+        damaged = functools.partial(CorruptLeaf, file.file_id, number - 1, self._store_id)
+        etag, sha256 = self._sender.put_part(doing, upload, Payload(body, meter), damaged)
+        return Part(number, body.size, etag=etag, sha256=sha256)
 
     def list_parts(self, file: FileSpec, upload_id: str) -> list[Part]:
         """All parts that the server has, with their checksums where it keeps them."""
@@ -240,7 +226,7 @@ class S3Backend:
         upload: dict[str, Any] = {"Bucket": bucket, "Key": key}
         upload["UploadId"] = self._begin(f"writing to {bucket}/{self._settings.prefix}", **upload)
         wrong = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": s3_wire.encoded(bytes(32))}
-        takes_sha256 = self._keeps_sha256[_Way.PARTS] is not _Keeps.NO
+        takes_sha256 = self._sender.takes_sha256(Way.PARTS)
         try:
             with self._access.attempt(f"writing to {bucket}/{key}", upload=True, damaged=_Refused) as client:
                 client.upload_part(**upload, **(wrong if takes_sha256 else {}), PartNumber=1, Body=b"x")
@@ -277,57 +263,10 @@ class S3Backend:
         return {name: value for name, value in kind.items() if value}
 
     def _begin(self, doing: str, **names: Any) -> str:
-        with self._access.attempt(doing) as client:
-            try:
-                wanted = {} if self._keeps_sha256[_Way.PARTS] is _Keeps.NO else {"ChecksumAlgorithm": "SHA256"}
-                reply = client.create_multipart_upload(**names, **wanted)
-            except ClientError as error:
-                if self._keeps_sha256[_Way.PARTS] is _Keeps.NO or not s3_errors.without_checksums(error):
-                    raise
-                self._learn(_Way.PARTS, _Keeps.NO)
-                reply = client.create_multipart_upload(**names)
-        if reply.get("ChecksumAlgorithm") == "SHA256":  # where it is not said, the answer to the first part tells
-            self._learn(_Way.PARTS, _Keeps.YES)
+        reply = self._sender.begin(doing, names)
         if not reply.get("UploadId"):
             raise Transient(f"{doing}: the server gave no upload ID")
         return str(reply["UploadId"])
-
-    def _send(
-        self, doing: str, file: FileSpec, way: _Way, body: Body, meter: Meter, *, leaf: int, **names: Any
-    ) -> dict[str, Any]:
-        """Send a body with the best checksum that the server knows."""
-        payload = Payload(body, meter)
-        digest = body.sha256 or s3_wire.hash_of(payload, hashlib.sha256())
-        damaged = functools.partial(CorruptLeaf, file.file_id, leaf, self._store_id)
-        with self._access.attempt(doing, upload=way is _Way.PARTS, damaged=damaged) as client:
-            send = client.upload_part if way is _Way.PARTS else client.put_object
-            try:
-                reply: dict[str, Any] = send(**names, **self._checksums(way, digest, payload), Body=payload)
-            except ClientError as error:
-                if self._keeps_sha256[way] is _Keeps.NO or not s3_errors.without_checksums(error):
-                    raise
-                self._learn(way, _Keeps.NO)  # no second attempt, but the same one in words that the server knows
-                reply = send(**names, **self._checksums(way, digest, payload), Body=payload)
-        confirmed = s3_wire.decoded(reply.get("ChecksumSHA256"))
-        if confirmed not in {None, digest}:
-            raise damaged(f"{doing}: the server confirmed another checksum")
-        self._learn(way, _Keeps.UNSURE if confirmed is None else _Keeps.YES)
-        return reply
-
-    def _checksums(self, way: _Way, digest: bytes, payload: Payload) -> dict[str, str]:
-        checksums = {}
-        if self._keeps_sha256[way] is not _Keeps.NO:
-            checksums["ChecksumAlgorithm"] = "SHA256"  # not needed by AWS; other servers do not look without it
-            checksums["ChecksumSHA256"] = s3_wire.encoded(digest)
-        if self._keeps_sha256[way] is not _Keeps.YES and not self._access.encrypted:  # MD5 costs as much as the rest
-            checksums["ContentMD5"] = s3_wire.encoded(s3_wire.hash_of(payload, hashlib.md5(usedforsecurity=False)))
-        return checksums
-
-    def _learn(self, way: _Way, keeps: _Keeps) -> None:
-        if self._keeps_sha256[way] is _Keeps.UNKNOWN or keeps is _Keeps.NO:
-            self._keeps_sha256[way] = keeps
-            if keeps is not _Keeps.YES:
-                _say_once(self._store_id, way, "TLS" if self._access.encrypted else "Content-MD5")
 
     def _parts(self, object_name: str, upload_id: str) -> list[Part]:
         doing = f"listing the parts of the upload to {object_name}"
@@ -359,11 +298,3 @@ class S3Backend:
             self._access.attempt(f"aborting the upload to {object_name}", upload=True) as client,
         ):
             client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
-
-
-@functools.cache
-def _say_once(store_id: str, way: _Way, instead: str) -> None:
-    """Once in a process and not once in a transfer."""
-    log.warning(
-        "store %s: the server does not confirm the SHA-256 of %s; %s guards them instead", store_id, way, instead
-    )

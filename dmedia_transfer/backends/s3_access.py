@@ -11,7 +11,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from dmedia_transfer.backends import s3_errors
-from dmedia_transfer.backends.s3_client import Login, client_config, login_of, quiet_botocore, tls_context
+from dmedia_transfer.backends.s3_client import (
+    Login,
+    client_config,
+    login_of,
+    quiet_botocore,
+    signs_bodies,
+    tls_context,
+)
+from dmedia_transfer.backends.s3_shortcut import Shortcut
 from dmedia_transfer.backends.s3_transport import Redirected, Transport
 from dmedia_transfer.credentials import SessionSource
 from dmedia_transfer.documents import S3Settings
@@ -40,6 +48,7 @@ class Access:
         self._transport.follows_regions = not settings.endpoint_url
         self._lock = threading.Lock()
         self._login: Login | None = None
+        self._shortcut: Shortcut | None = None  # of the login of now
         self._given = client is not None
         self._url = client.meta.endpoint_url if self._given else settings.endpoint_url or "https:"
         if client is not None:
@@ -84,6 +93,17 @@ class Access:
             # Not `from error`: botocore's exceptions carry URLs and whole answers, and a traceback may be logged.
             raise ours from None
 
+    @property
+    def shortcut(self) -> Shortcut | None:
+        """The way past boto3, where there is one; within an attempt."""
+        return self._shortcut
+
+    def learn(self, key: str) -> None:
+        """The last request of boto3 for this thread was about the object `key`, and a success."""
+        shortcut = self._shortcut
+        if shortcut is not None:
+            shortcut.learn(self._transport.sent, key)
+
     def receive(self, body: Any, into: memoryview, meter: Meter) -> None:
         """Fill `into` from the body of an answer; a cut since this thread's attempt began ends it."""
         self._transport.receive(body, into, meter)
@@ -98,7 +118,7 @@ class Access:
         with self._lock:
             if self._login is not None:
                 self._login.client.meta.events.unregister("before-send.s3", self._transport.send)
-            self._login = None
+            self._login = self._shortcut = None
 
     @property
     def encrypted(self) -> bool:
@@ -119,7 +139,7 @@ class Access:
     def _forget(self, login: Login) -> None:
         with self._lock:
             if self._login is login and not self._given:
-                self._login = None
+                self._login = self._shortcut = None
 
     def _replaced(self, login: Login) -> bool:
         """Load the credentials anew and say whether they are others than those that were used."""
@@ -147,4 +167,7 @@ class Access:
             self._transport.use_tls(tls_context(client))
         self._transport.use_proxies(client.meta.config.proxies)
         client.meta.events.register("before-send.s3", self._transport.send)
+        if login.credentials is not None:
+            signs = signs_bodies(self._settings.endpoint_url)
+            self._shortcut = Shortcut(self._transport, client, login.key, signs_bodies=signs)
         return login

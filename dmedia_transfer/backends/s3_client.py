@@ -15,6 +15,7 @@ from botocore.config import Config
 from botocore.httpsession import get_cert_path
 
 from dmedia_transfer.backends.connections import CONNECT_TIMEOUT_S
+from dmedia_transfer.backends.s3_signing import Key
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -24,6 +25,12 @@ class Login:
     client: Any  # boto3's
     fingerprint: str  # of the credentials, to see whether they have been replaced; empty if not known
     temporary: bool  # has a session token, and so an end
+    credentials: Any = None  # botocore's, which renews them by itself where it can
+
+    def key(self) -> Key:
+        """The access key as it is now. Raises what botocore raises where it has to be renewed and cannot be."""
+        frozen = self.credentials.get_frozen_credentials()
+        return Key(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
 
 
 def login_of(client: Any, credentials: Any) -> Login:
@@ -32,7 +39,8 @@ def login_of(client: Any, credentials: Any) -> Login:
         return Login(client, fingerprint="", temporary=False)
     frozen = credentials.get_frozen_credentials()
     facts = "\0".join([frozen.access_key or "", frozen.secret_key or "", frozen.token or ""])
-    return Login(client, hashlib.sha256(facts.encode()).hexdigest(), temporary=bool(frozen.token))
+    fingerprint = hashlib.sha256(facts.encode()).hexdigest()
+    return Login(client, fingerprint, temporary=bool(frozen.token), credentials=credentials)
 
 
 def client_config(endpoint_url: str, *, stall_s: float, connections: int) -> Config:
@@ -51,10 +59,15 @@ def client_config(endpoint_url: str, *, stall_s: float, connections: int) -> Con
         s3={
             "addressing_style": "path" if endpoint_url else "auto",  # bucket.host has no DNS entry on most servers
             # Over TLS nobody can change the body on the way, and on loopback there is no way. Elsewhere it is signed.
-            "payload_signing_enabled": endpoint_url.startswith("http://") and not is_loopback(endpoint_url),
+            "payload_signing_enabled": signs_bodies(endpoint_url),
         },
         **options,
     )
+
+
+def signs_bodies(endpoint_url: str) -> bool:
+    """Whether what a body has is part of a request's signature."""
+    return endpoint_url.startswith("http://") and not is_loopback(endpoint_url)
 
 
 def tls_context(client: Any) -> ssl.SSLContext:

@@ -7,15 +7,18 @@ botocore sends as ever.
 
 from __future__ import annotations
 
+import http.client
 import ssl
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
 from botocore.utils import get_environ_proxies
 
+from dmedia_transfer.backends.bodies import Answer
 from dmedia_transfer.backends.connections import ConnectionPool, Origin
 from dmedia_transfer.backends.exchange import Exchanges, Request
 from dmedia_transfer.errors import ConnectionLost, Permanent, TransferError
@@ -38,6 +41,7 @@ class Transport:
         self.follows_regions = False  # botocore may ask another region of AWS; elsewhere it would ask for ever
         self._proxies: Mapping[str, str] | None = None
         self._proxied: dict[str, bool] = {}  # whether a base URL is reached through a proxy
+        self._thread = threading.local()  # `request`: what botocore sent last for this thread
 
     def use_tls(self, context: ssl.SSLContext) -> None:
         """How new connections to https origins are secured; without it there are none."""
@@ -68,6 +72,24 @@ class Transport:
         """Fill `into` from the body of an answer, as `Exchanges.receive`."""
         self._exchanges.receive(body, into, meter)
 
+    def ask(self, origin: Origin, request: Request) -> tuple[http.client.HTTPResponse, Answer]:
+        """Send a request that is signed already, as `Exchanges.ask`."""
+        return self._exchanges.ask(origin, request)
+
+    @property
+    def sent(self) -> AWSPreparedRequest | None:
+        """What botocore sent last for this thread; None where a proxy applies."""
+        return getattr(self._thread, "request", None)
+
+    def needs_proxy(self, url: str) -> bool:
+        """Whether this is reached through a proxy."""
+        parts = urlsplit(url)
+        base_url = f"{parts.scheme}://{parts.netloc}"
+        if base_url not in self._proxied:
+            proxies = get_environ_proxies(base_url) if self._proxies is None else self._proxies
+            self._proxied[base_url] = bool(proxies.get(parts.scheme))
+        return self._proxied[base_url]
+
     def send(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
         """Handler of `before-send`: send the request and return the answer, or None to let botocore do it.
 
@@ -78,12 +100,14 @@ class Transport:
         if not self._exchanges.calling:
             return None
         self.check()
-        url = urlsplit(request.url)
-        if self._needs_proxy(f"{url.scheme}://{url.netloc}"):
+        self._thread.request = None
+        if self.needs_proxy(request.url):
             return None
-        origin = Origin(url.scheme, url.hostname or "", url.port or _PORTS[url.scheme])
+        self._thread.request = request
+        url = urlsplit(request.url)
+        origin = origin_of(url)
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        headers = [("Host", _host(origin))]
+        headers = [("Host", host_header(origin))]
         headers += [  # waiting for a 100 costs a round trip per part
             (name, value) for name, value in request.headers.items() if name.lower() not in {"expect", "host"}
         ]
@@ -99,12 +123,6 @@ class Transport:
             reply.content  # noqa: B018  read now, so that the connection is free again
         return reply
 
-    def _needs_proxy(self, base_url: str) -> bool:
-        if base_url not in self._proxied:
-            proxies = get_environ_proxies(base_url) if self._proxies is None else self._proxies
-            self._proxied[base_url] = bool(proxies.get(urlsplit(base_url).scheme))
-        return self._proxied[base_url]
-
 
 def _redirected(origin: Origin, body: bytes) -> TransferError:
     if b"<Code>" in body:
@@ -112,7 +130,12 @@ def _redirected(origin: Origin, body: bytes) -> TransferError:
     return ConnectionLost(f"{origin.host} answers with a redirect, as networks do that want a login first")
 
 
-def _host(origin: Origin) -> str:
-    """The Host header as botocore has signed it."""
+def origin_of(url: SplitResult) -> Origin:
+    """Where a URL leads."""
+    return Origin(url.scheme, url.hostname or "", url.port or _PORTS[url.scheme])
+
+
+def host_header(origin: Origin) -> str:
+    """The Host header as botocore signs it."""
     name = f"[{origin.host}]" if ":" in origin.host else origin.host
     return name if origin.port == _PORTS[origin.scheme] else f"{name}:{origin.port}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from dmedia_transfer.backends import answers
 from dmedia_transfer.backends.bodies import Payload
+from dmedia_transfer.backends.s3_shortcut import Said
 from dmedia_transfer.leaves import DIGEST_BYTES
 from dmedia_transfer.model import FileSpec
 from dmedia_transfer.ports import Part
@@ -24,6 +25,25 @@ def check_range(reply: dict[str, Any], file: FileSpec, start: int, end: int, doi
         end=end,
         doing=doing,
     )
+
+
+def check_said(said: Said, file: FileSpec, start: int, end: int, doing: str) -> None:
+    """As `check_range`, of an answer that boto3 has not seen."""
+    told, length = said.headers, said.headers.get("Content-Length")
+    answers.check_range(
+        said.status,
+        told.get("Content-Range"),
+        int(length) if length is not None else None,
+        file=file,
+        start=start,
+        end=end,
+        doing=doing,
+    )
+
+
+def part_told(said: Said) -> tuple[str, bytes | None]:
+    """A part's ETag, and its SHA-256 if the server tells it."""
+    return bare_etag(said.headers.get("ETag")), decoded(said.headers.get("x-amz-checksum-sha256"))
 
 
 def completed_part(part: Part) -> dict[str, Any]:

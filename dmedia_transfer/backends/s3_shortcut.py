@@ -1,0 +1,167 @@
+"""Shortcut: ranges are asked for and parts are sent without boto3, which needs thousands of calls for each request.
+
+That is what boto3 spends on checking parameters, on endpoints, and on parsing an answer into a dictionary: with it,
+more than half of the time that Python took for a leaf was boto3's. So boto3 makes the first request of each login. It
+decides everything: host, addressing of the bucket, region, credentials; and what it sent is the model for those that
+follow, provided that `s3_signing` comes to the same signature for it. Where it does not (another kind of signature, a
+client of the caller's, a proxy), boto3 goes on making all of them.
+
+An answer that is no success becomes the error that boto3 would have raised; one that leads elsewhere makes the
+request boto3's again, which knows about regions.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from botocore.awsrequest import AWSPreparedRequest, HeadersDict
+from botocore.exceptions import ClientError
+from botocore.parsers import create_parser
+
+from dmedia_transfer.backends.bodies import Answer, Payload
+from dmedia_transfer.backends.connections import Origin
+from dmedia_transfer.backends.exchange import Request
+from dmedia_transfer.backends.s3_signing import EMPTY, UNSIGNED, Key, Signed, Signer, canonical_path, canonical_query
+from dmedia_transfer.backends.s3_transport import Transport, host_header, origin_of
+
+_DOUBTFUL: Final = frozenset({400, 401, 403})  # maybe the model is wrong by now: the next request is boto3's again
+
+
+class Model(NamedTuple):
+    """What boto3's requests have in common."""
+
+    origin: Origin
+    base: str  # of all paths; the object's key follows
+    user_agent: str
+    signer: Signer
+
+
+class Said(NamedTuple):
+    """The head of an answer that is a success."""
+
+    status: int
+    headers: http.client.HTTPMessage  # names in any case
+
+
+class Shortcut:
+    """The requests of one login. Any thread may call, within an attempt."""
+
+    def __init__(self, transport: Transport, client: Any, key: Callable[[], Key], *, signs_bodies: bool) -> None:
+        """A shortcut that has learned nothing yet.
+
+        Args:
+            transport: Moves the bytes.
+            client: boto3's, for what it knows of errors.
+            key: The access key as it is now; may load it anew.
+            signs_bodies: A body's SHA-256 is part of the signature: nothing else guards it on its way.
+        """
+        self._transport = transport
+        self._service = client.meta.service_model
+        self._parser = create_parser(self._service.metadata["protocol"])
+        self._key = key
+        self._signs_bodies = signs_bodies
+        self._model: Model | None = None
+        self._doubted = ""  # where boto3 signs otherwise; it is not tried for each request again
+
+    def learn(self, request: AWSPreparedRequest | None, key: str) -> None:
+        """boto3 has sent this for the object `key`, with success."""
+        if self._model is not None or request is None or self._transport.needs_proxy(request.url):
+            return
+        url = urlsplit(request.url)
+        if self._doubted == url.netloc:
+            return
+        headers = {name.lower(): _text(value) for name, value in request.headers.items()}
+        origin = origin_of(url)
+        headers["host"] = host_header(origin)
+        signed = Signed.read(headers.get("authorization", ""))
+        path = canonical_path(key)
+        if signed is not None and url.path.endswith(f"/{path}"):
+            signer, now = Signer(signed.region), self._key()
+            query = "&".join(sorted(url.query.split("&"))) if url.query else ""
+            if now.access_key == signed.access_key and signer.agrees(
+                now, request.method, url.path, query, headers, signed
+            ):
+                base = url.path.removesuffix(path)
+                self._model = Model(origin, base, headers.get("user-agent", ""), signer)
+                return
+        self._doubted = url.netloc
+
+    def get(self, key: str, start: int, end: int) -> tuple[Said, Answer] | None:
+        """Ask for a range of an object; the body is to be read or closed. None: that is for boto3 to do.
+
+        Raises:
+            ClientError: As boto3 would raise it.
+            ConnectionLost: As the transport says.
+        """
+        return self._ask("GetObject", "GET", key, (), {"range": f"bytes={start}-{end - 1}"}, None, EMPTY)
+
+    def put_part(
+        self, key: str, upload_id: str, number: int, headers: Mapping[str, str], payload: Payload, sha256: bytes
+    ) -> Said | None:
+        """Send a part, and return what the answer says of it. None: that is for boto3 to do.
+
+        Args:
+            key: The object's.
+            upload_id: The upload's.
+            number: The part's.
+            headers: Checksums, by lower-case name.
+            payload: The part.
+            sha256: Of the part.
+
+        Raises:
+            ClientError: As boto3 would raise it.
+            ConnectionLost: As the transport says.
+        """
+        query = (("partNumber", str(number)), ("uploadId", upload_id))
+        content = sha256.hex() if self._signs_bodies else UNSIGNED
+        sized = {**headers, "content-length": str(len(payload))}
+        asked = self._ask("UploadPart", "PUT", key, query, sized, payload, content)
+        if asked is None:
+            return None
+        asked[1].read()
+        return asked[0]
+
+    def _ask(
+        self,
+        operation: str,
+        method: str,
+        key: str,
+        query: tuple[tuple[str, str], ...],
+        varying: Mapping[str, str],
+        payload: Payload | None,
+        content: str,
+    ) -> tuple[Said, Answer] | None:
+        model = self._model
+        if model is None:
+            return None
+        who, moment = self._key(), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        path, parameters = model.base + canonical_path(key), canonical_query(query)
+        headers = {"host": host_header(model.origin), "x-amz-content-sha256": content, "x-amz-date": moment, **varying}
+        if who.token:
+            headers["x-amz-security-token"] = who.token
+        headers["authorization"] = model.signer.authorization(who, method, path, parameters, headers, time=moment)
+        headers["user-agent"] = model.user_agent
+        target = f"{path}?{parameters}" if parameters else path
+        request = Request(method, target, headers.items(), payload, repeatable=True)
+        response, answer = self._transport.ask(model.origin, request)
+        if response.status in (200, 206):
+            return Said(response.status, response.headers), answer
+        body = answer.read()
+        if 300 <= response.status < 400 or response.status in _DOUBTFUL:
+            self._model = None
+        if 300 <= response.status < 400:
+            return None
+        raise self._error(operation, response.status, response.getheaders(), body)
+
+    def _error(self, operation: str, status: int, headers: list[tuple[str, str]], body: bytes) -> ClientError:
+        shape = self._service.operation_model(operation).output_shape
+        raw = {"status_code": status, "headers": HeadersDict(headers), "body": body}
+        return ClientError(self._parser.parse(raw, shape), operation)
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
