@@ -138,6 +138,26 @@ def test_who_looks_for_what_was_never_written_does_not_wait_for_who_writes(
         assert bytes(into) == factories.content(LEAF, seed=1)
 
 
+def test_a_leaf_is_written_in_pieces_whatever_the_kernel_takes_of_each(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    pwrite = os.pwrite
+
+    def reluctant(fd: int, data: memoryview, start: int) -> int:
+        sizes.append(len(data))
+        return pwrite(fd, data[:50_000], start)
+
+    data = factories.content(300_000)
+    with store.partial(FILE_ID, len(data)) as partial:
+        monkeypatch.setattr(os, "pwrite", reluctant)
+        partial.write_leaf(0, memoryview(data))
+        into = memoryview(bytearray(len(data)))
+        assert partial.read_leaf(0, into)
+    assert bytes(into) == data
+    assert max(sizes) == system.WRITE_BYTES
+
+
 def test_the_disk_gets_each_leaf_as_it_is_written_and_not_all_of_them_at_the_end(
     store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

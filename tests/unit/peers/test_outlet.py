@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from dmedia_transfer.peers.server import outlet
 from dmedia_transfer.peers.server.outlet import Outlet
 
 
@@ -35,6 +39,14 @@ def fill(_start: int, into: memoryview) -> None:
     into[:] = bytes(len(into))
 
 
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    with here, there:
+        yield here, there
+
+
 def outlet_to(sock: socket.socket) -> Outlet:
     outgoing, size = ssl.MemoryBIO(), 10_000_000
     tls: Any = PlainTls(outgoing)
@@ -42,24 +54,60 @@ def outlet_to(sock: socket.socket) -> Outlet:
     return Outlet(transport, tls, outgoing, size)
 
 
-def test_it_sends_until_the_kernel_takes_no_more() -> None:
-    here, there = socket.socketpair()
-    here.setblocking(False)
-    way = outlet_to(here)
-    reached = way.push(fill, 0, 10_000_000)
-    assert 0 < reached < 10_000_000
-    assert way.is_full
-    for each in (here, there):
-        each.close()
-    way.close()
+def test_it_sends_until_the_kernel_takes_no_more(pair: tuple[socket.socket, socket.socket]) -> None:
+    with contextlib.closing(outlet_to(pair[0])) as way:
+        reached = way.push(fill, 0, 10_000_000)
+        assert 0 < reached < 10_000_000
+        assert way.is_full
 
 
-def test_who_has_gone_is_a_connection_that_was_reset() -> None:
-    here, there = socket.socketpair()
-    here.setblocking(False)
-    there.close()
-    way = outlet_to(here)
-    with pytest.raises(ConnectionResetError):
+def test_it_waits_a_moment_for_a_kernel_that_soon_takes_more(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet, "MOMENT_S", 60.0)
+    got = bytearray()
+
+    def read_all() -> None:
+        while len(got) < 10_000_000:
+            got.extend(pair[1].recv(1_000_000))
+
+    reader = threading.Thread(target=read_all)
+    with contextlib.closing(outlet_to(pair[0])) as way:
+        reader.start()
+        assert way.push(fill, 0, 10_000_000) == 10_000_000
+        assert not way.is_full
+    reader.join()
+
+
+def test_while_enough_others_wait_it_does_not(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet, "MOMENT_S", 1e6)
+    monkeypatch.setattr(outlet, "_waiting", threading.BoundedSemaphore(1))
+    with contextlib.closing(outlet_to(pair[0])) as way, outlet._waiting:
         way.push(fill, 0, 10_000_000)
-    here.close()
-    way.close()
+        assert way.is_full
+
+
+def test_one_that_was_cut_while_it_waited_sends_no_more(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Transport, "is_closing", lambda _: True)
+    with contextlib.closing(outlet_to(pair[0])) as way:
+        reached = way.push(fill, 0, 10_000_000)  # the kernel is full
+        pair[1].setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while pair[1].recv(1_000_000):
+                pass
+        monkeypatch.setattr(outlet, "MOMENT_S", 60.0)
+        assert not way._soon_takes_more()
+        assert way.is_full
+        assert reached < 10_000_000
+        with pytest.raises(ConnectionResetError):
+            way.check()
+
+
+def test_who_has_gone_is_a_connection_that_was_reset(pair: tuple[socket.socket, socket.socket]) -> None:
+    pair[1].close()
+    with contextlib.closing(outlet_to(pair[0])) as way, pytest.raises(ConnectionResetError):
+        way.push(fill, 0, 10_000_000)
