@@ -1,12 +1,13 @@
-"""Files from another machine over loopback with TLS, each leaf verified, beside curl and rclone, which verify nothing.
+"""Files from another machine over loopback with TLS, each leaf verified, beside programs that verify nothing.
 
-The peer is the server that the daemon runs, and the downloads are jobs in the daemon's own worker processes; curl and
-rclone get the same file from nginx, also with TLS 1.3. All take turns. Of a download the CPU time of worker and server
+The peer is the server that the daemon runs, and the downloads are jobs in the daemon's own worker processes; curl,
+rclone and aria2 get the same file from nginx, also with TLS 1.3. All take turns. Of a download the CPU time of worker and server
 counts, of the others that of the program alone (nginx comes on top).
 
     python -m benchmarks.peer [--quick] [--size-mib 1024] [--files 200] [--rounds 5] [--json]
 
-`nginx` and `curl` have to be installed; rclone comes from the extra `demo`.
+Files are in memory, where there is room. `nginx` and `curl` have to be installed; rclone comes from the extra `demo`,
+and aria2 is there if it is installed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.common import MIB, RunFailed, Usage, as_json, as_table, measure, measuring
+from benchmarks.stage import payload_folder
 from dmedia_transfer.config import Config
 from dmedia_transfer.filestore import FileStore
 from dmedia_transfer.journal import Journal
@@ -58,15 +60,15 @@ http {{
 
 
 class Phone:
-    """The machine that downloads: a FileStore and the daemon's workers."""
+    """The machine that downloads: a FileStore, a journal elsewhere, and the daemon's workers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, state: Path) -> None:
         self.machine = make_machine(folder / "phone")
         self._reports: queue.Queue[Report] = queue.Queue()
         self._home = FileStore(FileStore.create(folder / "home", HOME_ID).store_id, folder / "home", floor_bytes=0)
-        self._journal = Journal(folder / "state" / "journal.sqlite", owner=True)
+        self._journal = Journal(state / "state" / "journal.sqlite", owner=True)
         self._pool = WorkerPool(
-            config=Config(state_dir=folder / "state", runtime_dir=folder, log_level="WARNING"),
+            config=Config(state_dir=state / "state", runtime_dir=state, log_level="WARNING"),
             on_report=self._reports.put,
             call_soon=lambda call, *arguments: call(*arguments),
         )
@@ -169,8 +171,8 @@ def nginx(folder: Path, root: Path) -> Iterator[str]:
 def scene(sizes: Sequence[int]) -> Iterator[Scene]:
     """Build it for files of these sizes."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dmedia-peers-")))
-        phone = Phone(folder)
+        folder = stack.enter_context(payload_folder(4 * sum(sizes)))
+        phone = Phone(folder, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dmedia-peers-"))))
         stack.callback(phone.close)
         host = stack.enter_context(hosting(folder / "host", phone.machine))
         (folder / "www").mkdir()
@@ -204,6 +206,14 @@ def programs(on: Scene) -> dict[str, list[str]]:
             rclone, "copy", "--config", "/dev/null", "--no-check-certificate", "--http-url", on.url,
             "--files-from-raw", str(listing), "--no-traverse", "--transfers", str(TRANSFERS),
             "--multi-thread-streams", str(CONNECTIONS), ":http:", str(out),
+        ]  # fmt: skip
+    if shutil.which("aria2c"):
+        listing = on.folder / "urls"
+        listing.write_text("".join(f"{on.url}/{file.file_id}\n" for file in on.files))
+        found["aria2 from nginx"] = [
+            "aria2c", "--no-conf", "--quiet", "--check-certificate=false", "--file-allocation", "none",
+            "--input-file", str(listing), "--dir", str(out), "--split", str(CONNECTIONS), "--max-connection-per-server", str(CONNECTIONS),
+            "--max-concurrent-downloads", str(TRANSFERS),
         ]  # fmt: skip
     return found
 
@@ -239,7 +249,7 @@ def run_limited(size: int, rounds: int) -> dict[str, list[Usage]]:
     results: dict[str, list[Usage]] = {}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dmedia-peers-")))
-        phone = Phone(folder)
+        phone = Phone(folder, folder)
         stack.callback(phone.close)
         hosts = [
             stack.enter_context(hosting(folder / name, phone.machine, store_id))
