@@ -1,8 +1,8 @@
 """Files from another machine over loopback with TLS, each leaf verified, beside programs that verify nothing.
 
 The peer is the server that the daemon runs, and the downloads are jobs in the daemon's own worker processes; curl,
-rclone and aria2 get the same file from nginx, also with TLS 1.3. All take turns. Of a download the CPU time of worker and server
-counts, of the others that of the program alone (nginx comes on top).
+rclone and aria2 get the same file from nginx, also with TLS 1.3. All take turns. Of ours the CPU time of the workers
+counts, and that of the server apart; of the others that of the program, and that of nginx apart.
 
     python -m benchmarks.peer [--quick] [--size-mib 1024] [--files 200] [--rounds 5] [--json]
 
@@ -17,46 +17,32 @@ import contextlib
 import os
 import queue
 import shutil
-import socket
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.common import MIB, RunFailed, Usage, as_json, as_table, measure, measuring
+from benchmarks import nginx
+from benchmarks.common import MIB, RunFailed, Usage, as_json, as_table, measure, measuring, tree
 from benchmarks.stage import payload_folder
+from benchmarks.turns import Turn, speed_ratio, take_turns
 from dmedia_transfer.config import Config
 from dmedia_transfer.filestore import FileStore
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.model import Direction, Download, Ended, FileSpec, Outcome, Report, StoreSpec, TransferKey
-from dmedia_transfer.peers import certificates
 from dmedia_transfer.workers.pool import WorkerPool
 from tests.factories import OTHER_STORE_ID, STORE_ID, content
 from tests.peers import Machine, make_machine
 from tests.peerserver import Host
 
+OURS: Final = "dmedia from a peer, verified"
 HOME_ID: Final = "H" * 24
 CONNECTIONS: Final = 4
 TRANSFERS: Final = 4
 NOWHERE: Final = ("http://u:p@127.0.0.1:9", "none")  # downloads need no database
 LIMIT_BPS: Final = 40e6  # of each of two limited sources
-_NGINX: Final = """
-daemon off; pid {folder}/nginx.pid; error_log stderr; worker_processes 1;
-events {{ worker_connections 256; }}
-http {{
-  access_log off; sendfile on; client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2;
-  fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-  server {{
-    listen 127.0.0.1:{port} ssl; ssl_protocols TLSv1.3; ssl_certificate {pem}; ssl_certificate_key {pem};
-    location / {{ root {root}; }}
-  }}
-}}
-"""
 
 
 class Phone:
@@ -120,12 +106,13 @@ class Scene:
     host: Host
     files: Sequence[FileSpec]
     url: str  # of nginx, where the files are by their IDs
+    nginx_pid: int
 
-    def pids(self) -> list[int]:
-        """All of ours that work at a download."""
+    def servers(self) -> list[int]:
+        """The processes that send: our server, and those of nginx."""
         assert self.host.server is not None
         assert self.host.server.pid is not None
-        return [*self.phone.pids, self.host.server.pid]
+        return [self.host.server.pid, *tree(self.nginx_pid)]
 
 
 @contextlib.contextmanager
@@ -139,32 +126,6 @@ def hosting(folder: Path, machine: Machine, store_id: str = STORE_ID) -> Iterato
         yield host
     finally:
         host.close()
-
-
-@contextlib.contextmanager
-def nginx(folder: Path, root: Path) -> Iterator[str]:
-    """nginx with TLS; its URL."""
-    program = shutil.which("nginx") or "/usr/sbin/nginx"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    key, certificate = certificates.make("N" * 24)
-    folder.mkdir()
-    (folder / "nginx.pem").write_bytes(key + certificate.pem.encode())
-    configuration = folder / "nginx.conf"
-    configuration.write_text(_NGINX.format(folder=folder, port=port, pem=folder / "nginx.pem", root=root))
-    process = subprocess.Popen([program, "-c", str(configuration), "-p", str(folder)], stderr=subprocess.DEVNULL)
-    try:
-        until_s = time.monotonic() + 10
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            if process.poll() is not None or time.monotonic() > until_s:
-                raise RunFailed("nginx does not start")
-            time.sleep(0.05)
-        yield f"https://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextlib.contextmanager
@@ -183,8 +144,7 @@ def scene(sizes: Sequence[int]) -> Iterator[Scene]:
             file = host.publish(b"".join(pieces))
             shutil.copyfile(host.store.path(file.file_id), folder / "www" / file.file_id)
             files.append(file)
-        url = stack.enter_context(nginx(folder / "nginx", folder / "www"))
-        yield Scene(folder, phone, host, files, url)
+        yield Scene(folder, phone, host, files, *stack.enter_context(nginx.running(folder / "nginx", folder / "www")))
 
 
 def programs(on: Scene) -> dict[str, list[str]]:
@@ -212,26 +172,26 @@ def programs(on: Scene) -> dict[str, list[str]]:
         listing.write_text("".join(f"{on.url}/{file.file_id}\n" for file in on.files))
         found["aria2 from nginx"] = [
             "aria2c", "--no-conf", "--quiet", "--check-certificate=false", "--file-allocation", "none",
-            "--input-file", str(listing), "--dir", str(out), "--split", str(CONNECTIONS), "--max-connection-per-server", str(CONNECTIONS),
-            "--max-concurrent-downloads", str(TRANSFERS),
+            "--input-file", str(listing), "--dir", str(out), "--max-concurrent-downloads", str(TRANSFERS),
+            "--split", str(CONNECTIONS), "--max-connection-per-server", str(CONNECTIONS),
         ]  # fmt: skip
     return found
 
 
 def run(sizes: Sequence[int], rounds: int) -> dict[str, list[Usage]]:
-    """All rounds; the first one warms up and is not counted."""
-    results: dict[str, list[Usage]] = {}
+    """All rounds."""
     total = sum(sizes)
     with scene(sizes) as on:
         spec, out = on.host.spec(on.phone.machine), on.folder / "out"
-        others = programs(on)
-        for number in range(rounds + 1):
-            with measuring(on.pids, payload_bytes=total) as usages:
+
+        def ours() -> Usage:
+            with measuring(lambda: on.phone.pids, payload_bytes=total) as usages:
                 on.phone.get(on.files, spec)
             on.phone.forget(on.files)
-            if number:
-                results.setdefault("dmedia from a peer, verified", []).extend(usages)
-            for name, command in others.items():
+            return usages[0]
+
+        def turn_of(name: str, command: list[str]) -> Turn:
+            def turn() -> Usage:
                 out.mkdir()
                 # AWS_CA_BUNDLE and the like are nobody's business here.
                 usage = measure(command, environment={"SSL_CERT_FILE": os.devnull} if "rclone" in name else None)
@@ -239,9 +199,12 @@ def run(sizes: Sequence[int], rounds: int) -> dict[str, list[Usage]]:
                 shutil.rmtree(out)
                 if arrived != total:
                     raise RunFailed(f"{name}: {arrived} of {total} bytes arrived")
-                if number:
-                    results.setdefault(name, []).append(replace(usage, payload_bytes=total))
-    return results
+                return replace(usage, payload_bytes=total)
+
+            return turn
+
+        turns = {OURS: ours} | {name: turn_of(name, command) for name, command in programs(on).items()}
+        return take_turns(turns, rounds=rounds, servers=on.servers)
 
 
 def run_limited(size: int, rounds: int) -> dict[str, list[Usage]]:
@@ -273,13 +236,6 @@ def run_limited(size: int, rounds: int) -> dict[str, list[Usage]]:
                 if number:
                     results.setdefault(name, []).extend(usages)
     return results
-
-
-def share(results: dict[str, list[Usage]], ours: str, theirs: str) -> float:
-    """How fast we are beside somebody: the median of the rounds' ratios, as each round had its own weather."""
-    return statistics.median(
-        other.wall_s / usage.wall_s for usage, other in zip(results[ours], results[theirs], strict=True)
-    )
 
 
 def main() -> None:
@@ -317,7 +273,7 @@ def main() -> None:
 
         Console(file=sys.stdout).print(as_table(title, results))
         if name != "limited":
-            ratio = share(results, "dmedia from a peer, verified", "curl from nginx")
+            ratio = speed_ratio(results[OURS], results["curl from nginx"])
             print(f"dmedia has {ratio:.0%} of curl's speed")
     if options.json:
         print(f"[{','.join(told)}]")
