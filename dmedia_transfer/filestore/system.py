@@ -19,7 +19,8 @@ _FICLONE: Final = 0x40049409  # linux/fs.h; not in Python's fcntl before 3.14
 _FICLONERANGE: Final = 0x4020940D
 _AT_EMPTY_PATH: Final = 0x1000
 _STATX_BTIME, _STATX_MNT_ID_UNIQUE = 0x0800, 0x4000  # linux/stat.h; the second one came with Linux 6.8
-_STATX_BYTES, _BTIME_AT, _MNT_ID_AT = 256, 0x50, 0x90
+_STATX_DIOALIGN: Final = 0x2000  # Linux 6.1
+_STATX_BYTES, _BTIME_AT, _MNT_ID_AT, _DIO_ALIGN_AT = 256, 0x50, 0x90, 0x98
 _SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h
 
 WRITE_BYTES: Final = 64 * 1024  # in one call
@@ -94,6 +95,15 @@ def birth_time(fd: int) -> str | None:
         return None
     seconds, nanoseconds = struct.unpack_from("=qI", buffer, _BTIME_AT)
     return f"{seconds}.{nanoseconds:09}"
+
+
+def takes_direct(fd: int, alignment: int) -> bool:
+    """Whether the file system says that it takes writes past the page cache, of memory and offsets so aligned."""
+    mask, buffer = _statx(fd, _STATX_DIOALIGN)
+    if not mask & _STATX_DIOALIGN:
+        return False
+    wanted = struct.unpack_from("=II", buffer, _DIO_ALIGN_AT)  # in memory, in the file; 0: it takes none
+    return all(0 < each <= alignment and alignment % each == 0 for each in wanted)
 
 
 def _statx(fd: int, mask: int) -> tuple[int, bytes]:
