@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -77,6 +77,18 @@ def refusal(
     if far is Distance.FAR and around.metered and not rule.allows(transfer, file_bytes):
         return Metered(f"the connection to store {store.store_id} costs by the byte")
     return None
+
+
+def within(store: StoreSpec, transfer: Transfer, file_bytes: int, around: Surroundings, rule: MeteredRule) -> StoreSpec:
+    """A store that may be used, with only those of its addresses to which bytes of this transfer may go now.
+
+    A peer is near if one of its addresses is; if that one fails, the others must not be tried at any price.
+    """
+    near = store.settings.get("near_addresses")
+    free = around.reach is Distance.FAR and (not around.metered or rule.allows(transfer, file_bytes))
+    if free or not near or near == store.settings.get("addresses"):
+        return store
+    return replace(store, settings={**store.settings, "addresses": near})
 
 
 def distance(store: StoreSpec) -> Distance:

@@ -8,6 +8,7 @@ A `StoreSpec` of it has these settings, which the daemon knows from the machine'
 | `addresses` | where it may be, best first: `host:port` |
 | `certificates` | those that it may show, as in its document |
 | `near` | whether it is on a network that this machine is connected to directly; for `reach` |
+| `near_addresses` | those of the addresses that are; where others cost by the byte, only these are left |
 | `identity_dir` | the state folder of this machine, with its own key |
 
 The peer verifies each leaf against the file document as it arrives and publishes a file with its last byte; what it

@@ -225,6 +225,7 @@ class Daemon:
             library=self._library,
             outbox=self._journal.outbox,
             on_changed=self._peers_changed,
+            on_back=self._peer_is_back,
             on_stored=self._manager.file_changed,
             on_problem=self._problem,
             on_moved=self._manager.peers_moved,
@@ -395,6 +396,10 @@ class Daemon:
     def _peers_changed(self) -> None:
         if self._started:
             self._manager.stores_changed()
+
+    def _peer_is_back(self, machine_id: str) -> None:
+        if self._started:
+            self._manager.machine_is_back(machine_id)
 
     def _stores_edited(self, *_: object) -> None:
         if self._started:

@@ -67,6 +67,7 @@ class Peering:
         self._settling: mainloop.Cancel | None = None
         self._keeping: mainloop.Cancel | None = None
         self._hearing: mainloop.Cancel | None = None
+        self._heard_of: dict[str, None] = {}  # machines, since `_hearing` began
         self._discovery: Discovery | None = None
         self.reach = Reach(
             self._trust,
@@ -83,6 +84,7 @@ class Peering:
         library: PeerLibrary,
         outbox: Outbox,
         on_changed: Callable[[], object],
+        on_back: Callable[[str], object],
         on_stored: Callable[[str], object],
         on_problem: Callable[[str, str | None], object],
         on_moved: Callable[[int, int], object],
@@ -95,6 +97,7 @@ class Peering:
             library: Writes our machine document.
             outbox: Keeps what peers have sent until the database knows of it.
             on_changed: Called when other machines can be reached, or cannot any more.
+            on_back: Called then with the ID of each machine that says where it is.
             on_stored: Called with the ID of a file that a peer has sent.
             on_problem: Called with where it is and a sentence when something is wrong, with None when it is right.
             on_moved: Called with the bytes that were sent and received since the last call, while any move.
@@ -105,7 +108,7 @@ class Peering:
         """
         self._library, self._outbox = library, outbox
         self._on_changed, self._on_stored, self._on_problem = on_changed, on_stored, on_problem
-        self._on_moved = on_moved
+        self._on_back, self._on_moved = on_back, on_moved
         self._identity = identity.keep(self._config.state_dir, self._machine_id)
         self._interfaces = addresses.interfaces()
         self._server = PeerServer(
@@ -155,6 +158,7 @@ class Peering:
             self._library.look_at_machine(str(raw["_id"]))
         if self._trust.on_machine(raw):
             self._trust_changed()
+            self._is_back(str(raw["_id"]))
 
     def machine_gone(self, machine_id: str) -> None:
         """A machine document was deleted."""
@@ -169,12 +173,23 @@ class Peering:
         return self._discovery.heard(machine_id) if self._discovery is not None else ()
 
     def _heard(self, machine_id: str) -> None:
-        if self._hearing is None and self._trust.peer(machine_id) is not None:
+        if self._trust.peer(machine_id) is None:
+            return
+        self._heard_of[machine_id] = None
+        if self._hearing is None:
             self._hearing = mainloop.call_later(SETTLE_S, self._heard_all)
 
     def _heard_all(self) -> None:
+        heard, self._heard_of = self._heard_of, {}
         self._hearing = None
         self._on_changed()
+        for machine_id in heard:
+            if self._discovered(machine_id):  # else it said goodbye
+                self._is_back(machine_id)
+
+    def _is_back(self, machine_id: str) -> None:
+        if self._trust.peer(machine_id) is not None:
+            self._on_back(machine_id)
 
     # What the server says.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from dmedia_transfer.errors import Waiting
-from dmedia_transfer.model import Discard, Download, Job, StoreSpec, Transfer
-from dmedia_transfer.reach import MeteredRule, Surroundings, refusal
+from dmedia_transfer.model import Discard, Download, Job, StoreSpec, Transfer, Upload
+from dmedia_transfer.reach import MeteredRule, Surroundings, refusal, within
 from dmedia_transfer.states import Reason
 
 Refuses = Callable[[StoreSpec], Waiting | None]
@@ -43,6 +44,20 @@ class Allowing:
     def refuses(self, transfer: Transfer, file_bytes: int) -> Refuses:
         """What the stores are judged by, for one transfer."""
         return lambda store: refusal(store, transfer, file_bytes, self.around, self.rule)
+
+    def within(self, transfer: Transfer, file_bytes: int, store: StoreSpec) -> StoreSpec:
+        """A store that may be used, going no farther than bytes may now."""
+        return within(store, transfer, file_bytes, self.around, self.rule)
+
+    def narrowed(self, transfer: Transfer, job: Download | Upload) -> Download | Upload:
+        """A job that may run, going no farther than bytes may now."""
+        if isinstance(job, Download):
+            return replace(job, sources=tuple(self.within(transfer, job.file.size, store) for store in job.sources))
+        return replace(job, destination=self.within(transfer, job.file.size, job.destination))
+
+    def goes_too_far(self, transfer: Transfer, job: Job) -> bool:
+        """Whether a job was begun with addresses to which bytes may not go now."""
+        return isinstance(job, Download | Upload) and self.narrowed(transfer, job) != job
 
     def refused(self, transfer: Transfer, job: Job) -> Waiting | None:
         """Why a job cannot go on as it was begun: one of its stores may not be used any more."""

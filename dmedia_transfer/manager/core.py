@@ -226,6 +226,10 @@ class TransferManager:
         """There is another connection than before, or the machine has slept: what lost the last one tries again."""
         self._starting.try_again_now()
 
+    def machine_is_back(self, machine_id: str) -> None:
+        """Another machine says that it is there, or is elsewhere now: what lost it tries again."""
+        self._starting.try_again_now(machine_id)
+
     def mounts_changed(self) -> None:
         """A file system was mounted or unmounted, which on many machines happens all the time."""
         self._starting.look_at_stores()

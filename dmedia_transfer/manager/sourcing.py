@@ -88,11 +88,13 @@ class Sourcing:
                 return False
             log.debug("%s: goes on as it is: %s", item.transfer.key, error)  # the worker finds out
             return True
-        there = {store.store_id: store for store in live.job.sources}
-        sources = tuple(
-            there[one.store_id] if one.store_id in there and not planning.has_moved(there[one.store_id], one) else one
-            for one in sources
-        )
+        size, there = item.known.file.size, {store.store_id: store for store in live.job.sources}
+        found = []
+        for source in sources:
+            now, had = self._allowing.within(item.transfer, size, source), there.get(source.store_id)
+            stays = had is not None and self._allowing.within(item.transfer, size, had) == had
+            found.append(had if had is not None and stays and not planning.has_moved(had, now) else now)
+        sources = tuple(found)
         if sources != live.job.sources:
             log.info("%s: is fetched from %s now", item.transfer.key, ", ".join(one.store_id for one in sources))
             self._runs.use_sources(item.transfer.key, sources)

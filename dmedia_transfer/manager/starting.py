@@ -9,7 +9,7 @@ from typing import Final
 
 from dmedia_transfer.errors import TransferError
 from dmedia_transfer.limiter import Timetable
-from dmedia_transfer.manager import planning
+from dmedia_transfer.manager import planning, returning
 from dmedia_transfer.manager.allowing import Allowing
 from dmedia_transfer.manager.board import Board
 from dmedia_transfer.manager.endings import Endings
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 LOOK_AHEAD: Final = 256  # file documents read before their turn, in bulk; more would only cost memory
 ASK_AGAIN_S: Final = 0.25  # so long a document that is asked for may keep those behind it from being looked at
 GATED: Final = frozenset({Reason.OFFLINE, Reason.METERED})  # looked at again when the connection changes
-LOST: Final = frozenset({"ConnectionLost", "Stalled"})  # failures that another connection may mend
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +170,17 @@ class Starting:
                 return  # it has other sources
             self._runs.stop(transfer.key)
             self.cannot(item, refusal)
+        elif transfer.status is Status.ONGOING and self._allowing.goes_too_far(transfer, live.job):
+            if live.job.key.direction is Direction.DOWNLOAD:
+                self._sourcing.refresh(item)
+            else:
+                self._runs.stop(transfer.key)  # and it is planned anew
 
-    def try_again_now(self) -> None:
-        """There is another connection: what lost the last one need not wait any longer."""
-        for item in self._board:
-            failure = item.transfer.failure
-            if item.transfer.reason is Reason.BACKOFF and failure is not None and failure.kind in LOST:
-                item.stay_asleep()
-                self.wake(item)
+    def try_again_now(self, machine_id: str = "") -> None:
+        """There is another connection (to this machine only): what lost the last one need not wait any longer."""
+        for item in list(returning.lost(self._board, self._stores, machine_id)):
+            item.stay_asleep()
+            self.wake(item)
         self.pump()
 
     def offer(self, item: Item) -> None:
@@ -360,7 +362,8 @@ class Starting:
         plan = planning.download if item.transfer.key.direction is Direction.DOWNLOAD else planning.upload
         pace = planning.Pace(self.settings.connections, self.settings.stall_s)
         refuses = self._allowing.refuses(item.transfer, item.known.file.size)
-        return plan(item.transfer, item.known, self._stores, pace, refuses)
+        job = plan(item.transfer, item.known, self._stores, pace, refuses)
+        return self._allowing.narrowed(item.transfer, job)
 
     def _is_here(self, item: Item) -> bool:
         """Whether a download's file is here already; of an upload the worker asks the store."""

@@ -58,7 +58,8 @@ class Reach:
             raise StoreMissing(
                 f"machine {machine_id} is not trusted: it has published no certificate, or it was forgotten"
             )
-        addresses = self.addresses(machine_id)
+        addresses, ours = self.addresses(machine_id), self._found()
+        near = [str(each) for each in addresses if is_near(each, ours)]
         if not addresses and peer.addresses:
             raise StoreMissing(f"machine {machine_id} is not on this network, and `peer.off_lan` is false here")
         if not addresses:
@@ -68,5 +69,6 @@ class Reach:
             "addresses": [str(each) for each in addresses],
             "certificates": [each.text for each in peer.certificates],
             "identity_dir": str(self._state_dir),
-            "near": is_near(addresses[0], self._found()),  # those that are near come first
+            "near": bool(near),
+            "near_addresses": near,  # they come first
         }

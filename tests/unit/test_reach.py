@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dmedia_transfer.model import PRIORITY_HIGH, PRIORITY_NOW, Direction, StoreSpec, Transfer, TransferKey
-from dmedia_transfer.reach import Distance, MeteredRule, OverMetered, Surroundings, distance, refusal
+from dmedia_transfer.reach import Distance, MeteredRule, OverMetered, Surroundings, distance, refusal, within
 from dmedia_transfer.states import Reason
 from tests.factories import STORE_ID
 
@@ -83,6 +83,30 @@ def test_a_peer_is_near_if_it_is_on_a_network_of_ours_whatever_its_address(
     address: str, near: bool, far: Distance
 ) -> None:
     assert distance(StoreSpec(STORE_ID, "peer", {"addresses": [address], "near": near})) is far
+
+
+@pytest.mark.parametrize(
+    ("around", "asked", "narrowed"),
+    [
+        (Surroundings(), transfer(), False),
+        (Surroundings(metered=True), transfer(), True),
+        (Surroundings(metered=True), transfer(metered=True), False),
+        (Surroundings(metered=True), transfer(priority=PRIORITY_NOW), False),
+        (Surroundings(Distance.NEAR), transfer(), True),
+    ],
+)
+def test_of_a_peer_that_is_near_the_far_addresses_are_tried_only_if_bytes_may_go_there(
+    around: Surroundings, asked: Transfer, narrowed: bool
+) -> None:
+    near, far = "192.168.1.4:5987", "tv.example.org:5987"
+    store = StoreSpec(STORE_ID, "peer", {"addresses": [near, far], "near_addresses": [near], "near": True})
+    found = within(store, asked, 900 * MB, around, MeteredRule())
+    assert found.settings == {**store.settings, "addresses": [near] if narrowed else [near, far]}
+
+
+def test_a_store_that_nobody_looked_for_near_addresses_of_stays_as_it_is() -> None:
+    store = bucket("https://s3.example.org")
+    assert within(store, transfer(), 1, Surroundings(metered=True), MeteredRule()) is store
 
 
 @pytest.mark.parametrize("reach", list(Distance))

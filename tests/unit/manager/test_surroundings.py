@@ -10,6 +10,7 @@ from dmedia_transfer.manager import Settings
 from dmedia_transfer.model import (
     PRIORITY_NOW,
     ChangeEntries,
+    Direction,
     Download,
     Entry,
     Failure,
@@ -17,6 +18,7 @@ from dmedia_transfer.model import (
     Outcome,
     StoreSpec,
     TransferKey,
+    Upload,
 )
 from dmedia_transfer.reach import Distance, MeteredRule, OverMetered, Surroundings
 from tests.factories import OTHER_STORE_ID, STORE_ID, content, file_spec
@@ -27,12 +29,19 @@ LAN_ONLY = Surroundings(Distance.NEAR)
 OFFLINE = Surroundings(Distance.HERE)
 METERED = Surroundings(metered=True)
 NEVER = Settings(over_metered=MeteredRule(OverMetered.NEVER))
+LAN, WAN = "192.168.1.4:5987", "tv.example.org:5987"
 CUT = Failure("ConnectionLost", "the connection was cut", transient=True)
 
 
 def near(store_id: str = OTHER_STORE_ID) -> StoreSpec:
     """A store in the local network."""
     return StoreSpec(store_id, "memory", {"endpoint_url": "http://192.168.1.4:9000"}, cost=10)
+
+
+def peer(store_id: str, machine_id: str) -> StoreSpec:
+    """A FileStore of another machine, which is in the local network and elsewhere."""
+    settings = {"machine_id": machine_id, "addresses": [LAN, WAN], "near_addresses": [LAN], "near": True}
+    return StoreSpec(store_id, "peer", settings)
 
 
 def a_file(world: World, *stored: str, seed: int = 0) -> FileSpec:
@@ -81,8 +90,6 @@ def test_an_upload_waits_for_its_store_to_be_reached() -> None:
     world.stores.files.add(file.file_id)
     world.stores.remote[OTHER_STORE_ID] = near()
     world.manager.surroundings_changed(LAN_ONLY)
-    from dmedia_transfer.model import Direction
-
     far, close = world.queue(
         Entry(file.file_id, Direction.UPLOAD, STORE_ID), Entry(file.file_id, Direction.UPLOAD, OTHER_STORE_ID)
     )
@@ -229,6 +236,76 @@ def test_another_connection_ends_the_wait_after_one_that_was_lost() -> None:
     assert world.status(busy) == "suspended (backoff)"
     world.clock.advance(1)
     assert world.running().count(lost) == 1
+
+
+def test_a_machine_that_is_back_ends_the_wait_of_those_that_lost_it_and_of_no_others() -> None:
+    world = World()
+    there, elsewhere = a_file(world), a_file(world, seed=1)
+    world.stores.files |= {there.file_id, elsewhere.file_id}
+    world.stores.remote |= {STORE_ID: peer(STORE_ID, "TV"), OTHER_STORE_ID: peer(OTHER_STORE_ID, "NAS")}
+    download = a_file(world, STORE_ID, seed=2)
+    up, other, down, busy = world.queue(
+        Entry(there.file_id, Direction.UPLOAD, STORE_ID),
+        Entry(elsewhere.file_id, Direction.UPLOAD, OTHER_STORE_ID),
+        Entry(download.file_id),
+        Entry(elsewhere.file_id, Direction.UPLOAD, STORE_ID),
+    )
+    for key in (up, other, down):
+        world.end(key, Outcome.FAILED, CUT)
+    world.end(busy, Outcome.FAILED, Failure("ServerBusy", "SlowDown", transient=True, retry_after_s=60))
+    assert world.running() == []
+    world.manager.machine_is_back("TV")
+    assert sorted(world.running()) == sorted([up, down])
+    assert world.status(other) == world.status(busy) == "suspended (backoff)"
+
+
+def addresses(world: World, key: TransferKey) -> object:
+    job = world.pool.jobs[world.pool.run_of(key)]
+    (store,) = job.sources if isinstance(job, Download) else (job.destination,) if isinstance(job, Upload) else ()
+    return store.settings["addresses"]
+
+
+def a_big_file(world: World, *stored: str) -> FileSpec:
+    return world.add_file(replace(a_file(world), size=900_000_000), *stored)
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_what_moves_in_the_local_network_does_not_go_around_it_where_that_costs(direction: Direction) -> None:
+    world = World()
+    world.stores.remote[STORE_ID] = peer(STORE_ID, "TV")
+    file = a_big_file(world, STORE_ID)
+    if direction is Direction.UPLOAD:
+        world.stores.files.add(file.file_id)
+    world.manager.surroundings_changed(METERED)
+    (key,) = world.queue(Entry(file.file_id, direction, STORE_ID if direction is Direction.UPLOAD else ""))
+    assert addresses(world, key) == [LAN]
+
+
+def test_a_download_that_runs_lets_go_of_far_addresses_when_they_begin_to_cost() -> None:
+    world = World()
+    world.stores.remote[STORE_ID] = peer(STORE_ID, "TV")
+    (key,) = world.queue(Entry(a_big_file(world, STORE_ID).file_id))
+    assert addresses(world, key) == [LAN, WAN]
+    run = world.pool.run_of(key)
+    world.manager.surroundings_changed(METERED)
+    assert world.pool.said[-1] == ("sources", run)
+    assert addresses(world, key) == [LAN]
+    world.manager.surroundings_changed(ONLINE)
+    assert world.pool.said[-1] == ("sources", run)  # and is left alone for the rest of it
+    assert world.running() == [key]
+
+
+def test_an_upload_that_runs_begins_anew_without_far_addresses_when_they_begin_to_cost() -> None:
+    world = World()
+    world.stores.remote[STORE_ID] = peer(STORE_ID, "TV")
+    file = a_big_file(world)
+    world.stores.files.add(file.file_id)
+    (key,) = world.queue(Entry(file.file_id, Direction.UPLOAD, STORE_ID))
+    world.manager.surroundings_changed(METERED)
+    assert world.pool.said[-1] == ("stop", world.pool.run_of(key))
+    world.end(key, Outcome.STOPPED)
+    assert world.running() == [key]
+    assert addresses(world, key) == [LAN]
 
 
 def test_a_paused_one_stays_paused_whatever_the_connection_does() -> None:

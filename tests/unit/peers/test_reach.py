@@ -50,6 +50,7 @@ def test_a_machine_that_is_trusted_is_reached_with_its_certificates(trust: Trust
         "certificates": [tv.certificate.text],
         "identity_dir": str(tmp_path),
         "near": True,
+        "near_addresses": [NEAR],
     }
 
 
@@ -57,6 +58,7 @@ def test_a_private_address_of_another_network_is_not_near(trust: Trust, tv: Mach
     see(trust, tv, FAR, "10.0.0.9:5987")
     far = reach(trust, tmp_path).settings(tv.id)
     assert far["near"] is False
+    assert far["near_addresses"] == []
     assert distance(StoreSpec(STORE_ID, "peer", far)) is Distance.FAR
     see(trust, tv, FAR, NEAR)
     assert distance(StoreSpec(STORE_ID, "peer", reach(trust, tmp_path).settings(tv.id))) is Distance.NEAR
@@ -66,6 +68,7 @@ def test_what_is_near_comes_first_and_of_that_what_was_heard(trust: Trust, tv: M
     see(trust, tv, FAR, NEAR, HEARD)
     heard = (HEARD, "172.17.0.1:5987")  # on a bridge within that machine, which nobody else can reach
     assert reach(trust, tmp_path, heard=heard).settings(tv.id)["addresses"] == [HEARD, NEAR, "172.17.0.1:5987", FAR]
+    assert reach(trust, tmp_path, heard=heard).settings(tv.id)["near_addresses"] == [HEARD, NEAR]
 
 
 def test_a_machine_that_is_not_trusted_is_not_reached_wherever_it_says_that_it_is(
