@@ -73,12 +73,16 @@ def draw(told: Told, folder: Path) -> list[Path]:
 def _bars(axes: Axes, caption: str, results: Mapping[str, Any], colours: Colours) -> None:
     names = sorted(results, key=lambda name: -results[name]["median"]["mb_per_s"])
     rates = [results[name]["median"]["mb_per_s"] for name in names]
-    bars = axes.barh(names, rates, color=[_colour(name, colours) for name in names], height=0.68)
-    axes.bar_label(bars, labels=[f"{rate:,.0f}" for rate in rates], padding=3, color=colours.ink)
-    axes.errorbar(rates, names, xerr=_spread(results, names, rates), fmt="none", ecolor=colours.ink, elinewidth=0.7)
+    below, above = _spread(results, names, rates)
+    axes.barh(names, rates, color=[_colour(name, colours) for name in names], height=0.68)
+    axes.errorbar(rates, names, xerr=[below, above], fmt="none", ecolor=colours.ink, elinewidth=0.7)
+    for row, (rate, more) in enumerate(zip(rates, above, strict=True)):
+        end = (rate + more, row)
+        told = f"{rate:,.0f}"
+        axes.annotate(told, end, (4, 0), textcoords="offset points", va="center", color=colours.ink)
     axes.invert_yaxis()
     axes.set_title(f"{caption}, MB/s", loc="left", color=colours.ink, fontsize=10, fontweight="bold")
-    axes.margins(x=0.14)
+    axes.set_xlim(0, max(map(sum, zip(rates, above, strict=True))) * 1.15 or 1.0)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.spines["left"].set_color(colours.faint)
     axes.tick_params(axis="y", length=0, labelcolor=colours.ink)
@@ -87,11 +91,13 @@ def _bars(axes: Axes, caption: str, results: Mapping[str, Any], colours: Colours
         label.set_fontweight("bold" if "dmedia" in name else "normal")
 
 
-def _spread(results: Mapping[str, Any], names: Sequence[str], rates: Sequence[float]) -> list[list[float]]:
+def _spread(
+    results: Mapping[str, Any], names: Sequence[str], rates: Sequence[float]
+) -> tuple[list[float], list[float]]:
     """From the median down to the slowest round, and up to the fastest."""
     runs = [[run["mb_per_s"] for run in results[name]["runs"]] for name in names]
-    below = [rate - min(each) for rate, each in zip(rates, runs, strict=True)]
-    return [below, [max(each) - rate for rate, each in zip(rates, runs, strict=True)]]
+    below = [max(rate - min(each), 0.0) for rate, each in zip(rates, runs, strict=True)]
+    return below, [max(max(each) - rate, 0.0) for rate, each in zip(rates, runs, strict=True)]
 
 
 def _colour(name: str, colours: Colours) -> str:
