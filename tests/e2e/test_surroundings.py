@@ -181,7 +181,7 @@ def test_over_a_connection_that_costs_only_the_small_and_the_allowed_goes(laptop
         laptop.device.cli("download", key.file_id, "--even-metered")
         wait_for(client, key, Status.ONGOING, Status.DONE)
         assert client.transfer(key).state().metered
-        assert any(entry.get("metered") for entry in laptop.device.queued())
+        eventually(lambda: any(entry.get("metered") for entry in laptop.device.queued()))
         finish(laptop, client, key, data)
 
 
