@@ -1,8 +1,11 @@
-"""Importing: copy or reflink a file into a FileStore; what is hashed is what was copied.
+"""Importing: copy or reflink files into a FileStore; what is hashed is what was copied.
 
 Each of a few threads reads a leaf, hashes it and writes it, all from one buffer of its own; hashing, reading and
-writing release the GIL and so overlap. Where the file systems share blocks (btrfs, XFS), the copy costs nothing and
-its own bytes are read and hashed. Never a hard link: the source stays its owner's, to be changed at will.
+writing release the GIL and so overlap, also over the files of a batch. Where the file systems share blocks (btrfs,
+XFS), the copy costs nothing and its own bytes are read and hashed. Never a hard link: the source stays its owner's, to
+be changed at will.
+
+The files of a batch are copied first, and published later with one sync for all of them.
 """
 
 from __future__ import annotations
@@ -11,18 +14,20 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from dmedia_transfer import leaves
-from dmedia_transfer.errors import Interrupted, InvalidInput, Permanent, SourceChanged
+from dmedia_transfer.errors import Interrupted, InvalidInput, Permanent, SourceChanged, TransferError, Waiting
 from dmedia_transfer.filestore import layout, system
 
 THREADS: Final = 4  # with 8 MiB each
+INLINE_BYTES: Final = 64 * 1024  # what is not larger is done sooner than handed to a thread
+PREALLOCATED_BYTES: Final = 1024 * 1024  # what is smaller gets its place when it is written to the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,160 +40,300 @@ class Imported:
     existed: bool  # it was there, or elsewhere, already, and the copy was thrown away
 
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes done and the total, on the thread that called, after a leaf."""
+Outcome = Imported | TransferError
+Progress = Callable[[Path, int, int], None]
+"""Called with a file, its bytes done and its bytes in all, on the thread that called, after a leaf."""
 
 
-def import_file(
-    root: int,
-    source: Path,
-    *,
-    need_room: Callable[[int], None],
-    progress: Progress,
-    cancelled: Callable[[], bool],
-    is_elsewhere: Callable[[str], bool],
-) -> Imported:
-    """Copy `source` into the store whose open directory is `root`; see `FileStore.import_file`."""
-    try:
-        source_fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise InvalidInput(f"{source} cannot be imported: {error.strerror}") from None
-    try:
-        before = os.fstat(source_fd)
-        if not stat.S_ISREG(before.st_mode):
-            raise InvalidInput(f"{source} is not a file")
-        if not before.st_size:
-            raise InvalidInput(f"{source} is empty: empty files have no ID")
-        with system.translated(f"importing {source}"):
-            return _import(root, _Source(source_fd, source, before), need_room, progress, cancelled, is_elsewhere)
-    finally:
-        os.close(source_fd)
+class Staged:
+    """Files that were copied and hashed, and have their names only once they are published. One thread at a time."""
+
+    def __init__(self, root: int, *, need_room: Callable[[int], None], is_elsewhere: Callable[[str], bool]) -> None:
+        """Take over the open directory of a store.
+
+        Args:
+            root: The directory.
+            need_room: Raises DiskFull if so many bytes do not fit.
+            is_elsewhere: Whether another store has the file with this ID, so that it needs no copy here.
+        """
+        self._root = root
+        self._need_room = need_room
+        self._is_elsewhere = is_elsewhere
+        self._outcomes: dict[Path, Outcome] = {}
+        self._copies: dict[Path, _Copy] = {}  # of those that are not published, thrown away or failed
+        self._ids: dict[str, Path] = {}  # the first one of each content
+        self._gone: list[_Copy] = []  # failed, and closed when no thread can be at them any more
+        self._stop: TransferError | None = None  # why no more files are copied
+        self._buffers: SimpleQueue[bytearray] = SimpleQueue()
+
+    def copy(self, sources: Sequence[Path], *, progress: Progress, cancelled: Callable[[], bool]) -> None:
+        """Copy files one after the other, until it is cancelled, or the store is full or gone."""
+        work = self._work(sources, cancelled)
+        pending: dict[Future[bytes], tuple[_Copy, int]] = {}
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="import") as pool:
+            try:
+                while True:
+                    while len(pending) <= THREADS and (item := next(work, None)) is not None:  # one waits for a thread
+                        copy, index = item
+                        if copy.size <= INLINE_BYTES:
+                            self._taken(copy, index, lambda item=item: self._take(*item), progress)  # type: ignore[misc]
+                        else:
+                            pending[pool.submit(self._take, copy, index)] = item
+                    if not pending or isinstance(self._stop, Interrupted):
+                        break
+                    for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                        self._taken(*pending.pop(future), future.result, progress)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+                self._bury()
+        for copy in [copy for copy in self._copies.values() if copy.left]:
+            self._failed(copy, self._stop or Interrupted("the import was cancelled"))
+        self._bury()
+
+    def publish(self) -> Mapping[Path, Outcome]:
+        """Give all that was copied its name for good; what became of each file that was begun."""
+        try:
+            for copy in [copy for copy in self._copies.values() if self._has(copy.file_id, copy.size)]:
+                self._existed(copy)
+            files = [layout.Unpublished(copy.fd, copy.name, copy.file_id) for copy in self._copies.values()]
+            with system.translated(f"publishing {len(files)} imported files"):
+                if files:
+                    layout.publish_all(self._root, files)
+        except TransferError as error:
+            for copy in list(self._copies.values()):
+                self._failed(copy, error)
+        for path, copy in self._copies.items():
+            copy.close()
+            self._outcomes[path] = copy.outcome(existed=False)
+        self._copies.clear()
+        return {path: self._of_twin(path, outcome) for path, outcome in self._outcomes.items()}
+
+    def close(self) -> None:
+        """Throw away what was not published, and let go of the store. Harmless when closed already."""
+        for copy in self._copies.values():
+            copy.discard(self._root)
+        self._copies.clear()
+        self._bury()
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+    def _work(self, sources: Sequence[Path], cancelled: Callable[[], bool]) -> Iterator[tuple[_Copy, int]]:
+        """The leaves of all files, each file opened when it comes to it."""
+        for path in dict.fromkeys(sources):
+            try:
+                copy = self._copies[path] = _Copy.begin(self._root, path, self._need_room)
+            except TransferError as error:
+                self._outcomes[path] = error
+                self._stop = error if isinstance(error, Waiting) else None
+            else:
+                for index in range(copy.left):
+                    if cancelled():
+                        self._stop = Interrupted("the import was cancelled")
+                    if self._stop or path not in self._copies:
+                        break
+                    yield copy, index
+            if self._stop:
+                return
+
+    def _take(self, copy: _Copy, index: int) -> bytes:
+        """On any thread: copy a leaf."""
+        size = leaves.leaf_span(copy.size, index).size
+        try:
+            buffer = self._buffers.get_nowait()
+        except Empty:
+            buffer = bytearray()
+        if len(buffer) < size:
+            buffer = bytearray(size)
+        try:
+            with memoryview(buffer) as view, view[:size] as piece, system.translated(f"importing {copy.source.path}"):
+                return copy.take(index, piece)
+        finally:
+            self._buffers.put(buffer)
+
+    def _taken(self, copy: _Copy, index: int, result: Callable[[], bytes], progress: Progress) -> None:
+        try:
+            digest = result()
+            if copy.source.path not in self._copies:
+                return  # another of its leaves has failed
+            if copy.keep(index, digest):
+                copy.source.check()
+                self._whole(copy)
+        except TransferError as error:
+            self._failed(copy, error)
+            if isinstance(error, Waiting):
+                self._stop = error
+            return
+        progress(copy.source.path, copy.done, copy.size)
+
+    def _whole(self, copy: _Copy) -> None:
+        path = copy.source.path
+        copy.source.close()
+        twin = self._ids.setdefault(copy.file_id, path)
+        if twin != path or self._has(copy.file_id, copy.size):
+            self._existed(copy)
+        elif not copy.cloned:
+            system.start_writing(copy.fd, 0, copy.size)
+
+    def _existed(self, copy: _Copy) -> None:
+        self._outcomes[copy.source.path] = copy.outcome(existed=True)
+        self._copies.pop(copy.source.path).discard(self._root)
+
+    def _failed(self, copy: _Copy, error: TransferError) -> None:
+        if copy.source.path in self._copies:
+            self._outcomes[copy.source.path] = error
+            self._gone.append(self._copies.pop(copy.source.path))
+            copy.unlink(self._root)
+
+    def _bury(self) -> None:
+        for copy in self._gone:
+            copy.close()
+        self._gone.clear()
+
+    def _of_twin(self, path: Path, outcome: Outcome) -> Outcome:
+        """What became of a file, knowing what became of the one before it that has the same content."""
+        if isinstance(outcome, TransferError) or not outcome.existed:
+            return outcome
+        first = self._outcomes[self._ids[outcome.file_id]]
+        return first if isinstance(first, TransferError) else outcome
+
+    def _has(self, file_id: str, size: int) -> bool:
+        with system.translated(f"looking for file {file_id}"), contextlib.suppress(FileNotFoundError):
+            status = os.stat(layout.name_in(layout.FILES, file_id), dir_fd=self._root, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and status.st_size == size:
+                return True
+        return self._is_elsewhere(file_id)
 
 
-@dataclass(frozen=True, slots=True)
 class _Source:
-    fd: int
-    path: Path
-    before: os.stat_result
+    """A file that is imported."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be imported: {error.strerror}") from None
+        self.path = path
+        self.before = os.fstat(self.fd)
+
+    def check_kind(self) -> None:
+        """Raise if it is nothing that can be imported."""
+        if not stat.S_ISREG(self.before.st_mode):
+            raise InvalidInput(f"{self.path} is not a file")
+        if not self.before.st_size:
+            raise InvalidInput(f"{self.path} is empty: empty files have no ID")
 
     def check(self) -> None:
         """Raise if it is not the file any more that was opened."""
         after = os.fstat(self.fd)
         try:
             there = self.path.stat()
-        except FileNotFoundError:
+        except OSError:
             raise SourceChanged(f"{self.path} was removed while it was imported") from None
         if not _same(self.before, after) or not _same(self.before, there):
             raise SourceChanged(f"{self.path} changed while it was imported")
+
+    def read(self, start: int, into: memoryview) -> None:
+        try:
+            got = system.read_at(self.fd, start, into)
+        except OSError as error:
+            raise Permanent(f"reading {self.path}: {error.strerror}") from error
+        if got < len(into):
+            raise SourceChanged(f"{self.path} became shorter while it was imported")
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 def _same(one: os.stat_result, other: os.stat_result) -> bool:
     return os.path.samestat(one, other) and (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 
 
-def _import(
-    root: int,
-    source: _Source,
-    need_room: Callable[[int], None],
-    progress: Progress,
-    cancelled: Callable[[], bool],
-    is_elsewhere: Callable[[str], bool],
-) -> Imported:
-    size = source.before.st_size
-    name = f"{layout.PARTIAL}/{layout.IMPORT_PREFIX}{secrets.token_hex(12)}"
-    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=root)
-    try:
-        system.lock(fd)  # says to a sweep that somebody is at it
-        if system.clone(source.fd, fd):
-            os.truncate(fd, size)  # as long as it was when we looked first; a difference shows in `check`
-            digests = _each_leaf(size, lambda index, into: _take(source, fd, index, into), progress, cancelled)
-        else:
-            need_room(size)
-            system.preallocate(fd, size)
-            digests = _each_leaf(size, lambda index, into: _copy(source, fd, index, into), progress, cancelled)
-        source.check()
-        file_id = leaves.file_id(digests)
-        existed = _is_complete(root, file_id, size) or is_elsewhere(file_id)
-        if existed:
-            os.unlink(name, dir_fd=root)
-        else:
-            layout.publish(root, fd, name, file_id)
-    except BaseException:
+@dataclass(slots=True)
+class _Copy:
+    """A file on its way into the store."""
+
+    source: _Source
+    fd: int
+    name: str
+    size: int  # bytes
+    cloned: bool  # it shares the blocks of its source
+    digests: bytearray
+    left: int  # leaves
+    done: int = 0  # bytes
+    file_id: str = ""  # once it is whole
+
+    @classmethod
+    def begin(cls, root: int, path: Path, need_room: Callable[[int], None]) -> _Copy:
+        """Open a file, and make a place for its copy.
+
+        Raises:
+            TransferError: It cannot be imported, or not now.
+        """
+        source = _Source(path)
+        name = f"{layout.PARTIAL}/{layout.IMPORT_PREFIX}{secrets.token_hex(12)}"
+        with contextlib.ExitStack() as undo, system.translated(f"importing {path}"):
+            undo.callback(source.close)
+            source.check_kind()
+            size, count = source.before.st_size, leaves.leaf_count(source.before.st_size)
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=root)
+            copy = cls(source, fd, name, size, False, bytearray(count * leaves.DIGEST_BYTES), count)
+            undo.callback(copy.discard, root)
+            system.lock(fd)  # says to a sweep that somebody is at it
+            copy.cloned = system.clone(source.fd, fd)
+            if copy.cloned:
+                os.truncate(fd, size)  # as long as it was when we looked first; a difference shows in `check`
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            else:
+                need_room(size)
+                os.posix_fadvise(source.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+                if size >= PREALLOCATED_BYTES:
+                    system.preallocate(fd, size)
+            undo.pop_all()
+        return copy
+
+    def take(self, index: int, into: memoryview) -> bytes:
+        """Copy a leaf, and return the digest of just the bytes that the copy has; `into` is as large as the leaf."""
+        start = leaves.leaf_span(self.size, index).start
+        if self.cloned:
+            if system.read_at(self.fd, start, into) < len(into):
+                raise SourceChanged(f"{self.source.path} became shorter while it was imported")
+            return leaves.leaf_digest(into)
+        self.source.read(start, into)
+        digest = leaves.leaf_digest(into)
+        system.write_at(self.fd, start, into)
+        if len(into) == leaves.LEAF_BYTES:
+            system.start_writing(self.fd, start, len(into))
+        return digest
+
+    def keep(self, index: int, digest: bytes) -> bool:
+        """Take note of a leaf; True when it was the last one."""
+        self.digests[index * leaves.DIGEST_BYTES : (index + 1) * leaves.DIGEST_BYTES] = digest
+        self.done += leaves.leaf_span(self.size, index).size
+        self.left -= 1
+        if not self.left:
+            self.file_id = leaves.file_id(bytes(self.digests))
+        return not self.left
+
+    def outcome(self, *, existed: bool) -> Imported:
+        """What is told of it."""
+        return Imported(self.file_id, self.size, bytes(self.digests), existed)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.source.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def discard(self, root: int) -> None:
+        """Throw the copy away, at which nobody is any more."""
+        self.unlink(root)
+        self.close()
+
+    def unlink(self, root: int) -> None:
+        """Take the copy its name; what is written to it then is gone with it."""
         with contextlib.suppress(OSError):
-            os.unlink(name, dir_fd=root)
-        raise
-    finally:
-        os.close(fd)
-    return Imported(file_id, size, digests, existed)
-
-
-def _take(source: _Source, fd: int, index: int, into: memoryview) -> bytes:
-    """The digest of a leaf of the clone."""
-    span = leaves.leaf_span(source.before.st_size, index)
-    piece = into[: span.size]
-    if system.read_at(fd, span.start, piece) < span.size:
-        raise SourceChanged(f"{source.path} became shorter while it was imported")
-    return leaves.leaf_digest(piece)
-
-
-def _copy(source: _Source, to_fd: int, index: int, into: memoryview) -> bytes:
-    """Copy a leaf, and return the digest of just the bytes that were written."""
-    try:
-        digest = _take(source, source.fd, index, into)
-    except OSError as error:
-        raise Permanent(f"reading {source.path}: {error.strerror}") from error
-    span = leaves.leaf_span(source.before.st_size, index)
-    system.write_at(to_fd, span.start, into[: span.size])
-    return digest
-
-
-def _each_leaf(
-    size: int, take: Callable[[int, memoryview], bytes], progress: Progress, cancelled: Callable[[], bool]
-) -> bytes:
-    """The packed digests of all leaves, each taken by one of a few threads with a buffer of its own."""
-    count = leaves.leaf_count(size)
-    threads = min(THREADS, count)
-    buffers: SimpleQueue[bytearray] = SimpleQueue()
-    for _ in range(threads):
-        buffers.put(bytearray(min(leaves.LEAF_BYTES, size)))
-
-    def work(index: int) -> tuple[int, bytes]:
-        buffer = buffers.get()
-        try:
-            return index, take(index, memoryview(buffer))
-        finally:
-            buffers.put(buffer)
-
-    digests = bytearray(count * leaves.DIGEST_BYTES)
-    bytes_done, following = 0, 0
-    pending: set[Future[tuple[int, bytes]]] = set()
-    with ThreadPoolExecutor(threads, thread_name_prefix="import") as pool:
-        try:
-            while following < count or pending:
-                _go_on(cancelled)
-                while following < count and len(pending) <= threads:  # one more than threads: none waits for us
-                    pending.add(pool.submit(work, following))
-                    following += 1
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    index, digest = future.result()
-                    digests[index * leaves.DIGEST_BYTES : (index + 1) * leaves.DIGEST_BYTES] = digest
-                    bytes_done += leaves.leaf_span(size, index).size
-                progress(bytes_done, size)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    return bytes(digests)
-
-
-def _go_on(cancelled: Callable[[], bool]) -> None:
-    if cancelled():
-        raise Interrupted("the import was cancelled")
-
-
-def _is_complete(root: int, file_id: str, size: int) -> bool:
-    try:
-        status = os.stat(layout.name_in(layout.FILES, file_id), dir_fd=root, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(status.st_mode) and status.st_size == size
+            os.unlink(self.name, dir_fd=root)

@@ -12,7 +12,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -27,9 +27,9 @@ from dmedia_transfer.errors import (
     TransferError,
     Transient,
 )
-from dmedia_transfer.filestore import importing, layout, system
+from dmedia_transfer.filestore import layout, system
 from dmedia_transfer.filestore.glimpse import Glimpse
-from dmedia_transfer.filestore.importing import Imported, Progress
+from dmedia_transfer.filestore.importing import Imported, Progress, Staged
 from dmedia_transfer.filestore.partial import Partial
 from dmedia_transfer.filestore.reader import Reader
 from dmedia_transfer.filestore.scrubbing import Scrub
@@ -343,13 +343,10 @@ class FileStore:
         self,
         source: Path,
         *,
-        progress: Progress = lambda done, total: None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
         cancelled: Callable[[], bool] = lambda: False,
-        is_elsewhere: Callable[[str], bool] = lambda file_id: False,
     ) -> Imported:
-        """Copy or reflink a file into the store; what is hashed is what was copied.
-
-        The copy is thrown away if the file is here already, or elsewhere, as `is_elsewhere` says when its ID is known.
+        """Copy or reflink a file into the store; see `stage`, which is for many.
 
         Raises:
             InvalidInput: There is no such file, it is empty, or it is no file.
@@ -357,16 +354,43 @@ class FileStore:
             DiskFull, StoreMissing: The store has no room, or is not there.
             Interrupted: `cancelled` said so.
         """
+        with contextlib.closing(
+            self.stage([source], progress=lambda path, done, total: progress(done, total), cancelled=cancelled)
+        ) as staged:
+            outcome = staged.publish()[source]
+        if isinstance(outcome, TransferError):
+            raise outcome
+        return outcome
+
+    def stage(
+        self,
+        sources: Sequence[Path],
+        *,
+        progress: Progress = lambda path, done, total: None,
+        cancelled: Callable[[], bool] = lambda: False,
+        is_elsewhere: Callable[[str], bool] = lambda file_id: False,
+    ) -> Staged:
+        """Copy or reflink files into the store; what is hashed is what was copied. The caller publishes and closes it.
+
+        A copy is thrown away if the file is here already, or elsewhere, as `is_elsewhere` says when its ID is known.
+        `publish` tells what became of each file, and why one could not be imported: see `import_file`. After
+        Interrupted, DiskFull and StoreMissing, it tells nothing of those that follow.
+
+        Raises:
+            StoreMissing: The store is not there.
+        """
         self.sweep_imports()
-        with self._opened() as root:
-            return importing.import_file(
-                root,
-                source,
-                need_room=lambda size: self._need_room(size, str(source)),
-                progress=progress,
-                cancelled=cancelled,
-                is_elsewhere=is_elsewhere,
-            )
+        staged = Staged(
+            layout.open_root(self.root, self.store_id),
+            need_room=lambda size: self._need_room(size, "what is imported"),
+            is_elsewhere=is_elsewhere,
+        )
+        try:
+            staged.copy(sources, progress=progress, cancelled=cancelled)
+        except BaseException:
+            staged.close()
+            raise
+        return staged
 
     def _opened(self) -> contextlib.AbstractContextManager[int]:
         return layout.opened(self.root, self.store_id)

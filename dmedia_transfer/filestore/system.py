@@ -8,6 +8,7 @@ import errno
 import fcntl
 import functools
 import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ _STATX_BTIME, _STATX_MNT_ID_UNIQUE = 0x0800, 0x4000  # linux/stat.h; the second 
 _STATX_DIOALIGN: Final = 0x2000  # Linux 6.1
 _STATX_BYTES, _BTIME_AT, _MNT_ID_AT, _DIO_ALIGN_AT = 256, 0x50, 0x90, 0x98
 _SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h
+_SYNCFS_TELLS_ERRORS: Final = (5, 8)  # the Linux from which on it does
 
 WRITE_BYTES: Final = 64 * 1024  # in one call
 
@@ -227,13 +229,34 @@ def start_writing(fd: int, start: int, size: int) -> None:
     _libc.sync_file_range(fd, ctypes.c_int64(start), ctypes.c_int64(size), _SYNC_FILE_RANGE_WRITE)
 
 
-def make_directory(name: str, root: int) -> None:
-    """Make a directory below `root`, and make it last."""
+@functools.cache
+def syncs_together() -> bool:
+    """Whether many files are synced at once by syncing their file system: older Linux does not tell what failed."""
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return (int(major), int(minor)) >= _SYNCFS_TELLS_ERRORS
+
+
+def sync_file_system(fd: int) -> None:
+    """Write all of a file system to its disk: files, and names.
+
+    Raises:
+        OSError: Something of it could not be written since `fd` was opened.
+    """
+    while _libc.syncfs(fd):
+        number = ctypes.get_errno()
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+
+
+def make_directory(name: str, root: int, *, sync: bool = True) -> bool:
+    """Make a directory below `root`, and make it last, if it is not there; unless the caller does so later."""
     try:
         os.mkdir(name, dir_fd=root)
     except FileExistsError:
-        return
-    sync_directory(str(Path(name).parent), root)
+        return False
+    if sync:
+        sync_directory(str(Path(name).parent), root)
+    return True
 
 
 def sync_directory(name: str, root: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from dmedia_transfer.model import Advanced, FileEdit, FileOutcome, JobProblem
@@ -32,11 +33,14 @@ class FileRecords(Protocol):
     def list_files(self, job_id: str, files: Iterable[tuple[bytes, int, JobProblem | None]]) -> None:
         """These are to be done (item, size), or cannot be; those that are listed already stay as they are."""
 
-    def open_files(self, job_id: str, *, limit: int) -> Sequence[OpenFile]:
-        """The next ones that are not settled, in order."""
+    def open_files(self, job_id: str, *, limit: int, after: bytes = b"") -> Sequence[OpenFile]:
+        """The next ones that are not settled, in order; of those after an item."""
 
     def keep(self, job_id: str, item: bytes, so_far: bytes) -> None:
         """A file is left in the middle."""
+
+    def together(self) -> AbstractContextManager[object]:
+        """What is settled within the block is on record when it ends, or none of it."""
 
     def settle(
         self,

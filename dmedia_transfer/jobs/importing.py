@@ -1,23 +1,26 @@
 """Import: files and folders into FileStores, and into the library.
 
-Files are copied into a FileStore one after the other, and each is in the library, with its document, before the next
-begins: a kill loses at most the copy that was under way. One that fails does not stop the others.
+Files are copied into a FileStore batch by batch, and each batch is in the library, with its documents, before the one
+after the next begins. One file that fails does not stop the others.
 """
 
 from __future__ import annotations
 
+import base64
 import logging
 import mimetypes
 import re
+import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from dmedia_transfer import documents
-from dmedia_transfer.errors import Conflict, Interrupted, InvalidInput, TransferError
+from dmedia_transfer.errors import Interrupted, TransferError
+from dmedia_transfer.jobs.copying import Copy, Staged, copied, in_batches
 from dmedia_transfer.jobs.walking import Imported, walk
-from dmedia_transfer.model import FileOutcome, RecordStored
+from dmedia_transfer.model import AddFile, FileOutcome
 
 log = logging.getLogger(__name__)
 
@@ -26,21 +29,8 @@ _EXT: Final = re.compile(r"[a-z0-9]{1,16}", re.ASCII)
 _MIME: Final = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 _NAME_MAX: Final = 4096
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes done and the total of the file that is being imported."""
-
-
-class Copied(Protocol):
-    """A file that was copied into a FileStore, and hashed on the way."""
-
-    @property
-    def file_id(self) -> str: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def leaf_digests(self) -> bytes: ...
+Progress = Callable[[Path, int, int], None]
+"""Called with a file, its bytes done and its bytes in all."""
 
 
 class Destination(Protocol):
@@ -49,21 +39,18 @@ class Destination(Protocol):
     @property
     def store_id(self) -> str: ...
 
-    def import_file(self, source: Path, *, progress: Progress, cancelled: Callable[[], bool]) -> Copied:
-        """Copy or reflink a file; what is hashed is what was copied."""
+    def stage(self, sources: Sequence[Path], *, progress: Progress, cancelled: Callable[[], bool]) -> Staged:
+        """Copy or reflink files; what is hashed is what was copied."""
 
 
 class Files(Protocol):
     """What is asked of the library's documents."""
 
-    def get(self, document_id: str) -> Mapping[str, Any] | None:
-        """A document; None if there is none."""
+    def get_many(self, ids: Iterable[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Those of the documents that are there."""
 
-    def put(self, raw: Mapping[str, Any]) -> str:
-        """Write a new document, or raise Conflict if there is one."""
-
-    def record_stored(self, records: list[RecordStored]) -> Mapping[str, TransferError]:
-        """Write into file documents what is stored where; what could not be written, and why."""
+    def add_files(self, files: Sequence[AddFile]) -> Mapping[str, TransferError]:
+        """Write documents of new files; where there is one, only what is stored where; what could not be written."""
 
 
 class Importer:
@@ -80,7 +67,7 @@ class Importer:
         """Nothing is done yet.
 
         Args:
-            destination: The FileStore for a file of so many bytes.
+            destination: The FileStore for so many bytes.
             files: The library's documents.
             is_filestore: Whether a folder is a FileStore, whose files are in the library already.
             wall: The time of day, Unix seconds.
@@ -102,60 +89,96 @@ class Importer:
         Args:
             paths: Files and folders. Links are followed if they are named here, and not within folders.
             progress: Called with the file, and the bytes done and in all.
-            cancelled: Asked often; the file that is being copied then leaves nothing behind.
+            cancelled: Asked often; a file that is being copied then leaves nothing behind.
 
         Raises:
             Interrupted: `cancelled` said so.
         """
-        for path in paths:
-            for each in walk(path, is_filestore=self._is_filestore):
-                if isinstance(each, Imported):
-                    yield each
-                    continue
-                try:
-                    yield self._one(each, progress, cancelled)
-                except Interrupted:
-                    raise
-                except TransferError as error:
-                    log.debug("import of %s failed", each, exc_info=True)
-                    yield Imported(each, FileOutcome.FAILED, reason=str(error))
+        sizes: dict[Path, int] = {}
+        found = (self._looked_at(each, sizes) for path in paths for each in walk(path, is_filestore=self._is_filestore))
+        stores: dict[Path, Destination] = {}
 
-    def _one(self, path: Path, progress: Callable[[Path, int, int], None], cancelled: Callable[[], bool]) -> Imported:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise InvalidInput(f"{path} cannot be imported: {error.strerror}") from None
-        if not status.st_size and path.is_file():
-            return Imported(path, FileOutcome.SKIPPED, reason="it is empty")
-        store = self._destination(status.st_size)
-        copied = store.import_file(path, progress=lambda done, total: progress(path, done, total), cancelled=cancelled)
-        known = self._enter(path, store.store_id, copied)
-        return Imported(path, FileOutcome.KNOWN if known else FileOutcome.IMPORTED, copied.file_id, copied.size)
-
-    def _enter(self, path: Path, store_id: str, copied: Copied) -> bool:
-        """Bring a copied file into the library; True if the library knew its content already."""
-        now = round(self._wall(), 3)
-        if self._files.get(copied.file_id) is None:
+        def stage(batch: list[Path | Imported]) -> Staged:
+            files = [each for each in batch if isinstance(each, Path)]
             try:
-                self._files.put(
-                    documents.new_file(
-                        copied.file_id,
-                        copied.size,
-                        copied.leaf_digests,
-                        time=now,
-                        stored={store_id: {"copies": 1, "time": now}},
-                        **facts(path.name),
-                    )
-                )
-            except Conflict:
-                log.debug("file %s: another program has just written its document", copied.file_id)
-            else:
-                return False
-        record = RecordStored(copied.file_id, store_id, copies=1, time=now)
-        problem = self._files.record_stored([record]).get(copied.file_id)
-        if problem is not None:
-            raise problem
-        return True
+                store = self._destination(sum(sizes[file] for file in files))
+                stores.update(dict.fromkeys(files, store))
+                return store.stage(files, progress=progress, cancelled=cancelled)
+            except Interrupted:
+                raise
+            except TransferError as error:
+                return _Refused(dict.fromkeys(files, error))
+
+        for batch, begun in copied(in_batches(found, lambda each: sizes.get(each, 0)), stage):  # type: ignore[arg-type]  # a key or not
+            outcomes = dict(begun)
+            # A store that is full is full for what comes then, but perhaps not for all of it.
+            while rest := [each for each in batch if isinstance(each, Path) and each not in outcomes]:
+                if any(isinstance(outcome, Interrupted) for outcome in outcomes.values()):
+                    break
+                with closing(stage([*rest])) as staged:
+                    outcomes |= staged.publish()
+            yield from self._entered(batch, outcomes, stores)
+
+    def _looked_at(self, each: Path | Imported, sizes: dict[Path, int]) -> Path | Imported:
+        if isinstance(each, Imported):
+            return each
+        try:
+            status = each.stat()
+        except OSError as error:
+            return Imported(each, FileOutcome.FAILED, reason=f"{each} cannot be imported: {error.strerror}")
+        if not status.st_size and stat.S_ISREG(status.st_mode):
+            return Imported(each, FileOutcome.SKIPPED, reason="it is empty")
+        sizes[each] = status.st_size
+        return each
+
+    def _entered(
+        self,
+        batch: Sequence[Path | Imported],
+        outcomes: Mapping[Path, Copy | TransferError],
+        stores: Mapping[Path, Destination],
+    ) -> Iterator[Imported]:
+        """Bring what was copied into the library; tells of each file of the batch, in order."""
+        copies = {path: outcome for path, outcome in outcomes.items() if not isinstance(outcome, TransferError)}
+        problems: Mapping[str, TransferError]
+        ids = [copy.file_id for copy in copies.values()]
+        try:
+            known = set(self._files.get_many(ids)) if ids else set()
+            edits = [self._edit(path, copy, stores[path].store_id) for path, copy in copies.items()]
+            problems = self._files.add_files(edits) if edits else {}
+        except TransferError as error:
+            problems, known = dict.fromkeys(ids, error), set()
+        for each in batch:
+            if isinstance(each, Imported):
+                yield each
+                continue
+            outcome = outcomes.get(each)
+            if outcome is None or isinstance(outcome, Interrupted):
+                raise Interrupted("the import was cancelled")
+            problem = outcome if isinstance(outcome, TransferError) else problems.get(outcome.file_id)
+            if problem is not None:
+                log.debug("import of %s failed: %r", each, problem)
+                yield Imported(each, FileOutcome.FAILED, reason=str(problem))
+            elif not isinstance(outcome, TransferError):
+                result = FileOutcome.KNOWN if outcome.file_id in known else FileOutcome.IMPORTED
+                known.add(outcome.file_id)
+                yield Imported(each, result, outcome.file_id, outcome.size)
+
+    def _edit(self, path: Path, copy: Copy, store_id: str) -> AddFile:
+        digests = base64.b64encode(copy.leaf_digests).decode("ascii")
+        return AddFile(copy.file_id, store_id, copy.size, digests, round(self._wall(), 3), **facts(path.name))
+
+
+class _Refused:
+    """Files that no store took."""
+
+    def __init__(self, outcomes: Mapping[Path, TransferError]) -> None:
+        self._outcomes = outcomes
+
+    def publish(self) -> Mapping[Path, TransferError]:
+        return self._outcomes
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def facts(name: str) -> dict[str, str]:

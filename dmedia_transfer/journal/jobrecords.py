@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -106,11 +107,12 @@ class JobRecords:
                 ],
             )
 
-    def open_files(self, job_id: str, *, limit: int) -> list[OpenFile]:
-        """The next ones that are not settled, in order."""
+    def open_files(self, job_id: str, *, limit: int, after: bytes = b"") -> list[OpenFile]:
+        """The next ones that are not settled, in order; of those after an item."""
         rows = self._database.rows(
-            f"SELECT item, size, so_far FROM job_files WHERE job = {_NUMBER} AND outcome = '' ORDER BY item LIMIT ?",
-            (job_id, limit),
+            f"SELECT item, size, so_far FROM job_files WHERE job = {_NUMBER} AND outcome = '' AND item > ? "
+            "ORDER BY item LIMIT ?",
+            (job_id, after, limit),
         )
         return [OpenFile(item, size, so_far or b"") for item, size, so_far in rows]
 
@@ -120,6 +122,10 @@ class JobRecords:
             connection.execute(
                 f"UPDATE job_files SET so_far = ? WHERE job = {_NUMBER} AND item = ?", (so_far, job_id, item)
             )
+
+    def together(self) -> AbstractContextManager[object]:
+        """What is settled within the block is on record when it ends, or none of it."""
+        return self._database.write("job-settled")
 
     def settle(
         self,

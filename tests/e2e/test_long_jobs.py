@@ -44,7 +44,7 @@ def test_a_daemon_that_is_killed_in_an_import_goes_on_where_it_was(stage: Scene,
     folder.mkdir()
     for number in range(FILES):
         (folder / f"{number}.jpeg").write_bytes(b"%d" % number)
-    device.start(DMEDIA_FAULT="import.settled:2")  # each worker dies after two files
+    device.start(DMEDIA_FAULT="import.settled:2")  # each worker dies after two batches: three files
     job = json.loads(device.cli("import", str(folder), "--background", "--json").stdout)
     eventually(lambda: len(settled(device)) >= 3)
     before = kill(device)

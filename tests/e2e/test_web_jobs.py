@@ -13,7 +13,8 @@ from tests.factories import file_spec
 from tests.waiting import eventually
 
 FILES = 10
-EACH = 3  # files after which a worker stands still
+TO_IMPORT = 30  # in batches of one, two, four and eight
+EACH = 3  # files, or batches, after which a worker stands still
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def _import(stage: Scene, folder: Path) -> tuple[dict[str, Any], dict[str, str],
     """An import: what asks for it, its files and what the log says of each that is done, and where a worker stands."""
     folder.mkdir()
     items = {}
-    for number in range(FILES):
+    for number in range(TO_IMPORT):
         path = folder / f"{number}.jpeg"
         path.write_bytes(f"{folder.name} {number}".encode())
         items[str(path)] = f"{path} is file"
@@ -51,6 +52,7 @@ def test_a_job_is_cancelled_paused_and_killed_in_the_middle_and_hashes_nothing_t
     device, rest, mark = stage.device, Rest(stage.device), tmp_path / "mark"
     device.extra_env.update(DMEDIA_WEB__ENABLED="true", DMEDIA_WEB__PORT="0")
     asked, items, point = prepare(stage, tmp_path / "first")
+    count = len(items)
     standing = {"DMEDIA_FAULT": f"{point}:{EACH}", "DMEDIA_FAULT_SIGNAL": "STOP", "DMEDIA_FAULT_MARK": str(mark)}
     device.start(**standing)
 
@@ -61,7 +63,7 @@ def test_a_job_is_cancelled_paused_and_killed_in_the_middle_and_hashes_nothing_t
     assert rest.say(given_up, "cancel")
     carry_on(device)
     ended = eventually(lambda: (job := rest.wait(given_up, "cancelled"))["ended"] and job)
-    assert EACH <= ended["files_done"] < FILES
+    assert EACH <= ended["files_done"] < count
 
     asked, items, _ = prepare(stage, tmp_path / "second")
     mark.unlink()
@@ -71,8 +73,8 @@ def test_a_job_is_cancelled_paused_and_killed_in_the_middle_and_hashes_nothing_t
     assert not rest.say(job, "pause")
     carry_on(device)
     paused = rest.wait(job, "paused")
-    assert (paused["files_done"], paused["files_total"]) == (len(settled(device, job)), FILES)
-    assert EACH <= paused["files_done"] < FILES
+    assert (paused["files_done"], paused["files_total"]) == (len(settled(device, job)), count)
+    assert EACH <= paused["files_done"] < count
     mark.unlink()
 
     kill(device)
@@ -87,15 +89,15 @@ def test_a_job_is_cancelled_paused_and_killed_in_the_middle_and_hashes_nothing_t
     kill(device)
     second = settled(device, job)
     assert first < second
-    assert len(second) < FILES
+    assert len(second) < count
     between = device.log()[log:]
     assert [item for item in first if items[item] in between] == []
 
     log = len(device.log())
     device.start()
     end = rest.wait(job, "done")
-    assert (end["files_done"], end["files_total"]) == (FILES, FILES)
-    assert sum(end["outcomes"].values()) == FILES
+    assert (end["files_done"], end["files_total"]) == (count, count)
+    assert sum(end["outcomes"].values()) == count
     assert set(end["outcomes"]) <= {"imported", "known", "verified"}
     after = device.log()[log:]
     assert [item for item in second if items[item] in after] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,14 @@ class Records:
         for item, size, _ in files:
             self.files[job_id].setdefault(item, (size, ""))
 
-    def open_files(self, job_id: str, *, limit: int) -> list[OpenFile]:
+    def open_files(self, job_id: str, *, limit: int, after: bytes = b"") -> list[OpenFile]:
         rows = sorted(self.files[job_id].items())
-        return [OpenFile(item, size) for item, (size, outcome) in rows if not outcome][:limit]
+        return [OpenFile(item, size) for item, (size, outcome) in rows if not outcome and item > after][:limit]
 
     def keep(self, job_id: str, item: bytes, so_far: bytes) -> None:
+        raise AssertionError("a worker does that")
+
+    def together(self) -> contextlib.AbstractContextManager[object]:
         raise AssertionError("a worker does that")
 
     def settle(self, job_id: str, item: bytes, outcome: FileOutcome, **_: Any) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,18 @@ from typing import Any
 import pytest
 
 from dmedia_transfer import documents, leaves
-from dmedia_transfer.errors import Conflict, DatabaseUnavailable, Interrupted, SourceChanged, TransferError
+from dmedia_transfer.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    DiskFull,
+    Interrupted,
+    SourceChanged,
+    TransferError,
+    Waiting,
+)
 from dmedia_transfer.jobs import importing, walking
+from dmedia_transfer.model import AddFile, RecordStored
 from dmedia_transfer.model import FileOutcome as Outcome
-from dmedia_transfer.model import RecordStored
 from tests.factories import OTHER_STORE_ID, STORE_ID, leaf_digests_of
 
 NOW = 1_790_000_000.0
@@ -26,6 +35,20 @@ class Copied:
     file_id: str
     size: int
     leaf_digests: bytes
+    existed: bool = False
+
+
+class Staged:
+    """What was copied is published at once."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[Path, Copied | TransferError] = {}
+
+    def publish(self) -> Mapping[Path, Copied | TransferError]:
+        return self.outcomes
+
+    def close(self) -> None:
+        pass
 
 
 class MemoryStore:
@@ -33,21 +56,41 @@ class MemoryStore:
 
     def __init__(self, store_id: str = STORE_ID) -> None:
         self.store_id = store_id
-        self.copied: list[Path] = []
+        self.batches: list[list[Path]] = []
         self.fail: dict[str, TransferError] = {}
 
-    def import_file(
-        self, source: Path, *, progress: Callable[[int, int], None], cancelled: Callable[[], bool]
-    ) -> Copied:
-        if cancelled():
-            raise Interrupted("the import was cancelled")
-        if source.name in self.fail:
-            raise self.fail[source.name]
-        data = source.read_bytes()
-        progress(len(data), len(data))
-        self.copied.append(source)
-        digests = leaf_digests_of(data)
-        return Copied(leaves.file_id(digests), len(data), digests)
+    @property
+    def copied(self) -> list[Path]:
+        return [path for batch in self.batches for path in batch]
+
+    def stage(
+        self, sources: Sequence[Path], *, progress: Callable[[Path, int, int], None], cancelled: Callable[[], bool]
+    ) -> Staged:
+        staged = Staged()
+        self.batches.append([])
+        for source in sources:
+            if cancelled():
+                staged.outcomes[source] = Interrupted("the import was cancelled")
+                break
+            if source.name in self.fail:
+                staged.outcomes[source] = self.fail[source.name]
+                if isinstance(self.fail[source.name], Waiting):
+                    break
+                continue
+            data = source.read_bytes()
+            progress(source, len(data), len(data))
+            self.batches[-1].append(source)
+            digests = leaf_digests_of(data)
+            staged.outcomes[source] = Copied(leaves.file_id(digests), len(data), digests)
+        return staged
+
+
+def new_document(file: AddFile) -> dict[str, Any]:
+    """As the database makes it."""
+    facts = {"name": file.name, "ext": file.ext, "mime": file.mime, "origin": file.origin}
+    stored = {file.store_id: {"copies": 1, "time": file.time}}
+    digests = base64.b64decode(file.leaf_digests)
+    return documents.new_file(file.file_id, file.size, digests, time=file.time, stored=stored, **facts)
 
 
 class MemoryFiles:
@@ -56,22 +99,21 @@ class MemoryFiles:
     def __init__(self) -> None:
         self.raws: dict[str, dict[str, Any]] = {}
         self.records: list[RecordStored] = []
-        self.before_put: Callable[[dict[str, Any]], None] = lambda raw: None
+        self.requests = 0
+        self.broken: TransferError | None = None
         self.problem: TransferError | None = None
 
-    def get(self, document_id: str) -> Mapping[str, Any] | None:
-        return self.raws.get(document_id)
+    def get_many(self, ids: Iterable[str]) -> Mapping[str, Mapping[str, Any]]:
+        return {file_id: self.raws[file_id] for file_id in ids if file_id in self.raws}
 
-    def put(self, raw: Mapping[str, Any]) -> str:
-        self.before_put(dict(raw))
-        if raw["_id"] in self.raws:
-            raise Conflict("it is there")
-        self.raws[raw["_id"]] = dict(raw)
-        return "1-a"
-
-    def record_stored(self, records: list[RecordStored]) -> Mapping[str, TransferError]:
-        self.records += records
-        return {record.file_id: self.problem for record in records} if self.problem else {}
+    def add_files(self, files: Sequence[AddFile]) -> Mapping[str, TransferError]:
+        self.requests += 1
+        if self.broken:
+            raise self.broken
+        there = [file.record for file in files if file.file_id in self.raws]
+        self.raws |= {file.file_id: new_document(file) for file in files if file.file_id not in self.raws}
+        self.records += there
+        return {record.file_id: self.problem for record in there} if self.problem else {}
 
 
 @dataclass
@@ -126,16 +168,6 @@ def test_a_file_that_is_known_only_gets_a_line_in_stored(scene: Scene, tmp_path:
     assert scene.files.records == [RecordStored(first.file_id, OTHER_STORE_ID, copies=1, time=NOW)]
 
 
-def test_a_document_that_another_program_writes_meanwhile_is_not_overwritten(scene: Scene, tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(b"film")
-    scene.files.before_put = lambda raw: scene.files.raws.update({raw["_id"]: {"name": "theirs"}})
-    (imported,) = scene.run(path)
-    assert imported.outcome is Outcome.KNOWN
-    assert scene.files.raws[imported.file_id] == {"name": "theirs"}
-    assert [record.store_id for record in scene.files.records] == [STORE_ID]
-
-
 def test_a_folder_means_all_files_in_it_in_order(scene: Scene, tmp_path: Path) -> None:
     for name in ("b/2", "b/1", "a/c/3", "0"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -157,13 +189,47 @@ def test_one_that_fails_does_not_stop_the_others(scene: Scene, tmp_path: Path) -
 
 def test_a_database_that_does_not_answer_fails_the_file(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a")
-
-    def refuse(raw: dict[str, Any]) -> None:
-        raise DatabaseUnavailable("CouchDB does not answer")
-
-    scene.files.before_put = refuse
+    scene.files.broken = DatabaseUnavailable("CouchDB does not answer")
     (imported,) = scene.run(tmp_path / "a")
     assert (imported.outcome, imported.reason) == (Outcome.FAILED, "CouchDB does not answer")
+
+
+def test_many_files_cost_few_requests_and_few_syncs(scene: Scene, tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / f"{number:03}").write_bytes(b"%d" % number)
+    outcomes = scene.run(tmp_path)
+    assert [each.path.name for each in outcomes] == [f"{number:03}" for number in range(100)]
+    assert {each.outcome for each in outcomes} == {Outcome.IMPORTED}
+    assert [len(batch) for batch in scene.store.batches] == [1, 2, 4, 8, 16, 32, 37]
+    assert scene.files.requests == 7
+
+
+def test_a_store_that_is_full_is_tried_with_the_files_that_follow(scene: Scene, tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / name).write_bytes(name.encode())
+    scene.store.fail["b"] = DiskFull("b does not fit")
+    outcomes = scene.run(tmp_path)
+    assert [(each.path.name, each.outcome) for each in outcomes] == [
+        ("a", Outcome.IMPORTED),
+        ("b", Outcome.FAILED),
+        ("c", Outcome.IMPORTED),
+        ("d", Outcome.IMPORTED),
+    ]
+
+
+def test_what_was_published_is_told_when_somebody_presses_ctrl_c(scene: Scene, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(name.encode())
+
+    def press(path: Path, done: int, total: int) -> None:
+        if path.name == "b":
+            raise KeyboardInterrupt
+
+    told = scene.importer.run([tmp_path], progress=press)
+    assert next(told).path.name == "a"
+    with pytest.raises(KeyboardInterrupt):
+        next(told)
+    assert [raw["name"] for raw in scene.files.raws.values()] == ["a"]
 
 
 def test_a_line_in_stored_that_cannot_be_written_fails_the_file(scene: Scene, tmp_path: Path) -> None:
