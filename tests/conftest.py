@@ -30,6 +30,12 @@ settings.register_profile(
 settings.register_profile("soak", settings.get_profile("default"), max_examples=3000, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+# Those of the server that `DMEDIA_TEST_S3_URL` names are kept under names of their own, also for processes of xdist.
+if os.environ.get("DMEDIA_TEST_S3_URL"):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        if name in os.environ:
+            os.environ[f"DMEDIA_TEST_{name}"] = os.environ[name]
+
 # A developer's own settings and credentials must not reach a test, nor a test's requests a proxy.
 for name in list(os.environ):
     keep = name.startswith("DMEDIA_TEST_")

@@ -37,7 +37,7 @@ START_TIMEOUT_S: Final = 60.0  # moto imports for seconds on a busy machine
 EXTERNAL_URL: Final = os.environ.get("DMEDIA_TEST_S3_URL", "")
 EXTERNAL: Final = "external"
 _BUCKET: Final = "films"
-_REGION: Final = "us-east-1"
+_REGION: Final = os.environ.get("DMEDIA_TEST_AWS_DEFAULT_REGION", "us-east-1")
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ def external_server() -> S3Server:
     server = S3Server(
         EXTERNAL,
         EXTERNAL_URL,
-        os.environ["AWS_ACCESS_KEY_ID"],
-        os.environ["AWS_SECRET_ACCESS_KEY"],
+        os.environ["DMEDIA_TEST_AWS_ACCESS_KEY_ID"],
+        os.environ["DMEDIA_TEST_AWS_SECRET_ACCESS_KEY"],
         bucket=bucket or f"dmedia-transfer-test-{os.getpid()}",
     )
     if not bucket:

@@ -120,12 +120,19 @@ def test_limited_answers_bring_everything_in_the_end(couch_db: CouchDb) -> None:
     assert sorted(seen) == sorted(f"d{n}" for n in range(10))
 
 
-def test_a_limit_of_zero_is_one(couch_db: CouchDb) -> None:
+@pytest.mark.parametrize("feed", ["normal", "longpoll"])
+def test_a_limit_of_zero_tells_only_where_the_feed_is(couch_db: CouchDb, feed: str) -> None:
     couch_db.bulk([{"_id": "a"}, {"_id": "b"}])
-    assert len(couch_db.changes(limit="0")["results"]) == 1
+    answer = couch_db.changes(limit="0", feed=feed, timeout="300")
+    assert (answer["results"], answer["pending"]) == ([], 2)
+    assert sorted(ids(couch_db.changes(since=answer["last_seq"]))) == ["a", "b"]
+    now = couch_db.changes(limit="0", since="now")["last_seq"]
+    assert ids(couch_db.changes(since=now)) == []
 
 
 def test_descending_brings_the_newest_first(couch_db: CouchDb) -> None:
+    couch_db("DELETE")
+    couch_db("PUT", params={"q": "1"})  # CouchDB has an order only within a shard
     for id in ("a", "b", "c"):
         couch_db.put(id, {})
     assert ids(couch_db.changes(descending="true", limit="1")) == ["c"]
@@ -225,7 +232,9 @@ def test_an_idle_feed_says_at_once_that_it_lives_and_then_in_each_heartbeat(feed
     assert time.monotonic() - began > 0.7
 
 
-def test_changes_that_do_not_match_do_not_keep_heartbeats_back(couch_db: CouchDb, feeds: Any) -> None:
+def test_changes_that_do_not_match_do_not_keep_heartbeats_back(
+    couch_db: CouchDb, couchdb_server: CouchServer, feeds: Any
+) -> None:
     feed = feeds({"selector": {"type": "machine"}}, since="now", filter="_selector", heartbeat="400")
     assert feed.line() == b""
     began = time.monotonic()
@@ -233,7 +242,8 @@ def test_changes_that_do_not_match_do_not_keep_heartbeats_back(couch_db: CouchDb
     while feed.lines.qsize() < 3:
         couch_db.put(f"d{n}", {})
         n += 1
-    assert time.monotonic() - began > 0.7
+    if couchdb_server.embedded:  # CouchDB says so after each change that is not told, too
+        assert time.monotonic() - began > 0.7
 
 
 def test_a_feed_with_a_timeout_ends_with_where_it_was(couch_db: CouchDb, feeds: Any) -> None:

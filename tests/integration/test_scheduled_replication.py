@@ -219,6 +219,62 @@ def test_what_couchdb_has_given_up_is_asked_for_again(
     eventually(lambda: told[-1][1] is None)
 
 
+def crash(couch: Couch, *, failures: int) -> None:
+    """CouchDB cannot reach the other one, and waits longer and longer."""
+    for id in ids(couch):
+        why = {"error": "db_not_found: could not open https://couch.example.org/dmedia/"}
+        couch.scheduler[id] = {"state": "crashing", "info": why, "error_count": failures}
+
+
+def asks_for_something_else(couch: Couch, before: dict[str, Any]) -> bool:
+    """Whether each document differs, without what CouchDB notes in it: one that does not is not looked at."""
+    return all({**raw, "_rev": ""} != {**before[id], "_rev": ""} for id, raw in couch.documents.items())
+
+
+def test_what_couchdb_tries_ever_more_rarely_is_asked_for_anew(
+    couch: Couch, start: Start, told: list[tuple[str, str | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduled, "SECOND_CHANCE_S", 0.3)
+    start(target())
+    eventually(lambda: len(couch.documents) == 2)
+    crash(couch, failures=1)  # it tries again soon, by itself
+    eventually(lambda: told and "could not open" in str(told[-1][1]))
+    time.sleep(0.5)
+    assert couch.writes == 2
+    for _ in range(3):
+        before = dict(couch.documents)
+        crash(couch, failures=9)
+        eventually(lambda: asks_for_something_else(couch, before))  # noqa: B023 - called in this round
+
+
+def test_a_new_network_has_couchdb_try_again_at_once(
+    couch: Couch, start: Start, told: list[tuple[str, str | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replication = start(target())
+    eventually(lambda: told == [(URL, None)])
+    replication.reconnect()  # nothing is wrong
+    monkeypatch.setattr(scheduled, "HURRY_S", 0.0)
+    time.sleep(0.2)
+    assert couch.writes == 2
+    before = dict(couch.documents)
+    crash(couch, failures=1)
+    eventually(lambda: told[-1][1])
+    assert couch.documents == before
+    replication.reconnect()
+    eventually(lambda: asks_for_something_else(couch, before))
+    assert couch.writes == 4
+
+
+def test_a_wrong_password_is_told_as_a_sentence(couch: Couch, start: Start, told: list[tuple[str, str | None]]) -> None:
+    start(target())
+    eventually(lambda: len(couch.documents) == 2)
+    why = '{replication_auth_error,\n    {session_request_unauthorized,"https://couch.example.org/_session","ann"}}'
+    couch.scheduler[ids(couch)[0]] = {"state": "crashing", "info": {"error": why}, "error_count": 1}
+    eventually(lambda: told and told[-1][1])
+    said = "CouchDB cannot pull: https://couch.example.org does not accept user 'ann' with this password"
+    assert told[-1][1] == f"sync with {URL}: {said}"
+
+
 @pytest.mark.parametrize(
     "refusal",
     [

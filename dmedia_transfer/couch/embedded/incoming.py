@@ -18,6 +18,7 @@ from dmedia_transfer.couch.embedded.revtree import Rev
 
 MAX_DOCUMENT_BYTES = 8_000_000  # CouchDB's own default; attachments do not count
 MAX_ATTACHMENT_BYTES = 256 * 1024 * 1024
+HASH_DIGITS = 32  # of a revision, as CouchDB and we make them; others may be anything
 
 LOCAL = "_local/"
 DESIGN = "_design/"
@@ -82,11 +83,16 @@ def check_id(id: object) -> str:
 def parse_rev(text: object) -> Rev:
     """The name of a revision that somebody sent.
 
+    CouchDB keeps a hash of 32 digits as 16 bytes: it has to be hexadecimal, and comes back in small letters.
+
     Raises:
         Problem: 400.
     """
     try:
-        return Rev.parse(text)
+        rev = Rev.parse(text)
+        if len(rev.id) != HASH_DIGITS:
+            return rev
+        return Rev(rev.pos, bytes.fromhex(rev.id).hex())
     except ValueError:
         raise bad_request("Invalid rev format") from None
 

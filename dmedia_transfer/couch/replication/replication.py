@@ -169,16 +169,18 @@ class Replication:
         try:
             self._scheduled.arrange((each.url, each.address, each.database) for each in targets)
             while targets and not self._stopping.is_set():
-                self._pause(LOOK_S if self._said else 1.0)
+                woken = self._pause(LOOK_S if self._said else 1.0)
                 for target in targets:
-                    self._tell(target.url, self._scheduled.problem(target.url))
+                    self._tell(target.url, self._scheduled.problem(target.url, hurry=woken))
         finally:
             self._scheduled.close()
 
-    def _pause(self, seconds: float) -> None:
-        self._wake.wait(seconds)
+    def _pause(self, seconds: float) -> bool:
+        """Wait; True if somebody wants no more of it."""
+        woken = self._wake.wait(seconds)
         if not self._stopping.is_set():
             self._wake.clear()
+        return woken
 
     def _tell_all(self, problem: str | None) -> None:
         for target in self._targets:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -22,9 +24,26 @@ log = logging.getLogger(__name__)
 
 DATABASE: Final = "_replicator"
 OURS_MAX: Final = 1000  # documents of one machine; there are two for each database
-SECOND_CHANCE_S: Final = 300.0  # after which CouchDB is asked again for what it has given up
+SECOND_CHANCE_S: Final = 300.0  # after which CouchDB is asked again for what it has given up, or tries too rarely
+HURRY_S: Final = 5.0  # the same, when the way to the other server may be open again
+# CouchDB waits 30 s after a failure, and twice as long after each further one, up to 8.5 hours.
+FAILURES_MAX: Final = 4
+# It begins anew only for a document that asks for something else. Of these two either will do: 30 s is its default.
+CONNECTION_TIMEOUTS_MS: Final = (30_000, 30_001)
 # Design documents are each server's own business; and who may write them there, may run code.
 SELECTOR: Final = {"_id": {"$not": {"$regex": "^_design/"}}}
+
+# How it says that a password is wrong.
+_UNAUTHORIZED: Final = re.compile(r'session_request_unauthorized,\s*"(?P<server>[^"]*?)/_session",\s*"(?P<user>[^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What CouchDB says of a replication."""
+
+    state: str
+    why: str = ""  # where it says so
+    failures: int = 0  # one after the other
 
 
 class Scheduled:
@@ -67,18 +86,24 @@ class Scheduled:
             if found is None or any(found.get(key) != value for key, value in raw.items()):
                 self._put(raw, found)
 
-    def problem(self, url: str) -> str | None:
-        """What CouchDB says is wrong with the replications with this URL; None if nothing is."""
+    def problem(self, url: str, *, hurry: bool = False) -> str | None:
+        """What CouchDB says is wrong with the replications with this URL; None if nothing is.
+
+        Args:
+            url: As it was arranged.
+            hurry: Whether CouchDB should try again now what fails: the network has changed, or the machine has slept.
+        """
+        problems = []
         for direction in ("pull", "push"):
             document_id = self._id(url, direction)
-            state, why = self._state(document_id)
-            if state == "failed" and "already" in why:
+            seen = self._state(document_id)
+            if seen.state == "failed" and "already" in seen.why:
                 continue  # another machine has asked this CouchDB for the same
-            if state in ("failed", "error", "crashing"):
-                if state == "failed":
-                    self._try_again(document_id)
-                return f"CouchDB cannot {direction}: {why or state}"
-        return None
+            if seen.state in ("failed", "error", "crashing"):
+                if hurry or seen.state == "failed" or seen.failures >= FAILURES_MAX:
+                    self._try_again(document_id, hurry=hurry)
+                problems.append(f"CouchDB cannot {direction}: {seen.why or seen.state}")
+        return problems[0] if problems else None
 
     def _both(self, url: str, remote: Address, remote_database: str) -> list[Raw]:
         here, there = _endpoint(self._local, self._database), _endpoint(remote, remote_database)
@@ -97,24 +122,31 @@ class Scheduled:
         self._documents.put({**raw, **revision})
         self._asked[raw["_id"]] = time.monotonic()
 
-    def _try_again(self, document_id: str) -> None:
-        if time.monotonic() - self._asked.setdefault(document_id, time.monotonic()) < SECOND_CHANCE_S:
+    def _try_again(self, document_id: str, *, hurry: bool) -> None:
+        now = time.monotonic()
+        asked = self._asked.setdefault(document_id, now - HURRY_S)
+        if now - asked < (HURRY_S if hurry else SECOND_CHANCE_S):
             return
         found = self._documents.get(document_id)
         if found is not None:
-            self._put({key: value for key, value in found.items() if not key.startswith("_replication")}, found)
+            raw = {key: value for key, value in found.items() if not key.startswith("_replication")}
+            raw["connection_timeout"] = CONNECTION_TIMEOUTS_MS[
+                raw.get("connection_timeout") == CONNECTION_TIMEOUTS_MS[0]
+            ]
+            self._put(raw, found)
 
-    def _state(self, document_id: str) -> tuple[str, str]:
-        """What CouchDB does about a document, and why, where it says so."""
+    def _state(self, document_id: str) -> _Seen:
+        """What CouchDB does about a document."""
         try:
             url = f"{self._local.url}/_scheduler/docs/{DATABASE}/{quote(document_id, safe='')}"
             row = self._session.json("GET", url)
             if not isinstance(row, dict):
                 raise DatabaseUnavailable(f"CouchDB at {self._local.url} says nothing sensible of {document_id}")
-            return str(row.get("state")), _why(row.get("info"))
+            failures = row.get("error_count")
+            return _Seen(str(row.get("state")), _why(row.get("info")), failures if isinstance(failures, int) else 0)
         except (Unknown, Rejected, AccessDenied):  # it has not seen it yet, or is an older one
             raw = self._documents.get(document_id) or {}
-            return str(raw.get("_replication_state")), _why(raw.get("_replication_state_reason"))
+            return _Seen(str(raw.get("_replication_state")), _why(raw.get("_replication_state_reason")))
 
 
 def may_schedule(local: Address) -> bool:
@@ -150,5 +182,7 @@ def _endpoint(address: Address, database: str) -> dict[str, Any]:
 
 
 def _why(info: object) -> str:
-    said = info.get("error") or info.get("reason") if isinstance(info, Mapping) else info
-    return "".join(each if each.isprintable() else "?" for each in str(said or "")[:300])
+    said = str((info.get("error") or info.get("reason") if isinstance(info, Mapping) else info) or "")
+    if refused := _UNAUTHORIZED.search(said):
+        return f"{refused['server']} does not accept user '{refused['user']}' with this password"
+    return "".join(each if each.isprintable() else "?" for each in " ".join(said.split())[:300])

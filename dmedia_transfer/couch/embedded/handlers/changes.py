@@ -125,7 +125,7 @@ async def feed(request: web.Request) -> web.StreamResponse:
         database,
         query,
         database.update_seq if query.descending else since,
-        None if limit is None else max(limit, 1),  # as in CouchDB, 0 is 1
+        limit,
         heartbeat_s,
         timeout_s,
     )
@@ -195,7 +195,7 @@ async def _results(state: _Feed, *, wait: bool) -> None:
                 if rows:
                     await state.say(between + b",\n".join(rows))
                     between = b",\n"
-            if state.told or not wait or not await state.more(seen):
+            if state.told or state.left == 0 or not wait or not await state.more(seen):
                 break
         pending = await state.context.engine.read(changes.pending(state.database, state.query, state.reached))
     except Problem:  # the database is gone

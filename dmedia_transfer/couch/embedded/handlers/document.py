@@ -134,7 +134,8 @@ async def put(request: web.Request) -> web.Response:
     if id.startswith(LOCAL):
         return await local.put_named(request, id, document)
     edit = incoming.parse(document, id=id, rev=given_rev(request), parts=parts)
-    return await write(request, edit, new_edits=request.query.get("new_edits") != "false")
+    status = 200 if edit.deleted else 201
+    return await write(request, edit, new_edits=request.query.get("new_edits") != "false", status=status)
 
 
 async def post(request: web.Request) -> web.Response:
@@ -167,7 +168,7 @@ async def delete(request: web.Request) -> web.Response:
     return written(request, id, rev, status=200)
 
 
-async def write(request: web.Request, edit: Incoming, *, new_edits: bool) -> web.Response:
+async def write(request: web.Request, edit: Incoming, *, new_edits: bool, status: int = 201) -> web.Response:
     """Store a document and say so."""
     name = database_name(request)
     make = edits.apply if new_edits else edits.replicate
@@ -176,7 +177,7 @@ async def write(request: web.Request, edit: Incoming, *, new_edits: bool) -> web
         return make(transaction, databases.find(transaction.connection, name), edit)
 
     rev = await context_of(request).engine.write(job)
-    return written(request, edit.id, rev, status=201)
+    return written(request, edit.id, rev, status=status)
 
 
 def written(request: web.Request, id: str, rev: Rev, *, status: int) -> web.Response:
