@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -104,6 +105,8 @@ def payload_folder(need_bytes: int) -> Iterator[Path]:
     parent = os.environ.get("DMEDIA_BENCH_DIR")
     if parent is None and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > need_bytes + 512 * MIB:
         parent = str(MEMORY)
+    if parent is None:
+        print(f"{MEMORY} has no room for {need_bytes / MIB:,.0f} MiB: files are on a disk", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="dmedia-payload-", dir=parent) as name:
         yield Path(name)
 
