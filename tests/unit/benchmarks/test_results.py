@@ -54,6 +54,16 @@ def test_several_kinds_of_figures_in_one_benchmark_are_several_tables() -> None:
     assert [title for title, *_ in tables(told)] == ["cpu percent", "calls"]
 
 
+def test_single_figures_beside_rounds_are_shown_as_well() -> None:
+    told = {**json.loads(as_json("overhead", USAGES)), "more_cpu_percent": 1.25, "more_cpu": {"upload": 1.25}}
+    (title, _, rows), *figures = tables(told)
+    assert (title, len(rows)) == ("overhead", 2)
+    assert figures == [
+        ("", ("", ""), [("more cpu percent", "1.25")]),
+        ("more cpu", ("", ""), [("upload", "1.25")]),
+    ]
+
+
 def test_the_page_says_where_it_was_measured_and_what_with() -> None:
     text = page({"s3": [json.loads(as_json("upload of one file", USAGES))]})
     assert "2 cores of A Processor, 24 GiB of memory, Debian; load 0.1" in text
