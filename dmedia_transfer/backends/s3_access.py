@@ -169,5 +169,5 @@ class Access:
         client.meta.events.register("before-send.s3", self._transport.send)
         if login.credentials is not None:
             signs = signs_bodies(self._settings.endpoint_url)
-            self._shortcut = Shortcut(self._transport, client, login.key, signs_bodies=signs)
+            self._shortcut = Shortcut(self._transport, client, login.credentials, signs_bodies=signs)
         return login

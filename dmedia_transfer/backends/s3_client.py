@@ -15,7 +15,6 @@ from botocore.config import Config
 from botocore.httpsession import get_cert_path
 
 from dmedia_transfer.backends.connections import CONNECT_TIMEOUT_S
-from dmedia_transfer.backends.s3_signing import Key
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -26,11 +25,6 @@ class Login:
     fingerprint: str  # of the credentials, to see whether they have been replaced; empty if not known
     temporary: bool  # has a session token, and so an end
     credentials: Any = None  # botocore's, which renews them by itself where it can
-
-    def key(self) -> Key:
-        """The access key as it is now. Raises what botocore raises where it has to be renewed and cannot be."""
-        frozen = self.credentials.get_frozen_credentials()
-        return Key(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
 
 
 def login_of(client: Any, credentials: Any) -> Login:

@@ -3,8 +3,8 @@
 That is what boto3 spends on checking parameters, on endpoints, and on parsing an answer into a dictionary: with it,
 more than half of the time that Python took for a leaf was boto3's. So boto3 makes the first request of each login. It
 decides everything: host, addressing of the bucket, region, credentials; and what it sent is the model for those that
-follow, provided that `s3_signing` comes to the same signature for it. Where it does not (another kind of signature, a
-client of the caller's, a proxy), boto3 goes on making all of them.
+follow, which botocore signs (`s3_signing`). Where boto3 signs in another way, or a proxy is used, it goes on making all
+of them.
 
 An answer that is no success becomes the error that boto3 would have raised; one that leads elsewhere makes the
 request boto3's again, which knows about regions.
@@ -13,8 +13,7 @@ request boto3's again, which knows about regions.
 from __future__ import annotations
 
 import http.client
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,7 +24,7 @@ from botocore.parsers import create_parser
 from dmedia_transfer.backends.bodies import Answer, Payload
 from dmedia_transfer.backends.connections import Origin
 from dmedia_transfer.backends.exchange import Request
-from dmedia_transfer.backends.s3_signing import EMPTY, UNSIGNED, Key, Signed, Signer, canonical_path, canonical_query
+from dmedia_transfer.backends.s3_signing import EMPTY, UNSIGNED, Signature, quoted, signed
 from dmedia_transfer.backends.s3_transport import Transport, host_header, origin_of
 
 _DOUBTFUL: Final = frozenset({400, 401, 403})  # maybe the model is wrong by now: the next request is boto3's again
@@ -37,7 +36,7 @@ class Model(NamedTuple):
     origin: Origin
     base: str  # of all paths; the object's key follows
     user_agent: str
-    signer: Signer
+    region: str
 
 
 class Said(NamedTuple):
@@ -50,19 +49,19 @@ class Said(NamedTuple):
 class Shortcut:
     """The requests of one login. Any thread may call, within an attempt."""
 
-    def __init__(self, transport: Transport, client: Any, key: Callable[[], Key], *, signs_bodies: bool) -> None:
+    def __init__(self, transport: Transport, client: Any, credentials: Any, *, signs_bodies: bool) -> None:
         """A shortcut that has learned nothing yet.
 
         Args:
             transport: Moves the bytes.
             client: boto3's, for what it knows of errors.
-            key: The access key as it is now; may load it anew.
+            credentials: botocore's, which renew themselves where they can.
             signs_bodies: A body's SHA-256 is part of the signature: nothing else guards it on its way.
         """
         self._transport = transport
         self._service = client.meta.service_model
         self._parser = create_parser(self._service.metadata["protocol"])
-        self._key = key
+        self._credentials = credentials
         self._signs_bodies = signs_bodies
         self._model: Model | None = None
         self._doubted = ""  # where boto3 signs otherwise; it is not tried for each request again
@@ -75,19 +74,13 @@ class Shortcut:
         if self._doubted == url.netloc:
             return
         headers = {name.lower(): _text(value) for name, value in request.headers.items()}
-        origin = origin_of(url)
-        headers["host"] = host_header(origin)
-        signed = Signed.read(headers.get("authorization", ""))
-        path = canonical_path(key)
-        if signed is not None and url.path.endswith(f"/{path}"):
-            signer, now = Signer(signed.region), self._key()
-            query = "&".join(sorted(url.query.split("&"))) if url.query else ""
-            if now.access_key == signed.access_key and signer.agrees(
-                now, request.method, url.path, query, headers, signed
-            ):
-                base = url.path.removesuffix(path)
-                self._model = Model(origin, base, headers.get("user-agent", ""), signer)
-                return
+        signature = Signature.read(headers.get("authorization", ""))
+        path = quoted(key, path=True)
+        who = self._credentials.get_frozen_credentials().access_key
+        if signature is not None and signature.access_key == who and url.path.endswith(f"/{path}"):
+            base, agent = url.path.removesuffix(path), headers.get("user-agent", "")
+            self._model = Model(origin_of(url), base, agent, signature.region)
+            return
         self._doubted = url.netloc
 
     def get(self, key: str, start: int, end: int) -> tuple[Said, Answer] | None:
@@ -97,7 +90,7 @@ class Shortcut:
             ClientError: As boto3 would raise it.
             ConnectionLost: As the transport says.
         """
-        return self._ask("GetObject", "GET", key, (), {"range": f"bytes={start}-{end - 1}"}, None, EMPTY)
+        return self._ask("GetObject", "GET", key, "", {"range": f"bytes={start}-{end - 1}"}, None, EMPTY)
 
     def put_part(
         self, key: str, upload_id: str, number: int, headers: Mapping[str, str], payload: Payload, sha256: bytes
@@ -116,7 +109,7 @@ class Shortcut:
             ClientError: As boto3 would raise it.
             ConnectionLost: As the transport says.
         """
-        query = (("partNumber", str(number)), ("uploadId", upload_id))
+        query = f"?partNumber={number}&uploadId={quoted(upload_id)}"
         content = sha256.hex() if self._signs_bodies else UNSIGNED
         sized = {**headers, "content-length": str(len(payload))}
         asked = self._ask("UploadPart", "PUT", key, query, sized, payload, content)
@@ -130,7 +123,7 @@ class Shortcut:
         operation: str,
         method: str,
         key: str,
-        query: tuple[tuple[str, str], ...],
+        query: str,
         varying: Mapping[str, str],
         payload: Payload | None,
         content: str,
@@ -138,14 +131,11 @@ class Shortcut:
         model = self._model
         if model is None:
             return None
-        who, moment = self._key(), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        path, parameters = model.base + canonical_path(key), canonical_query(query)
-        headers = {"host": host_header(model.origin), "x-amz-content-sha256": content, "x-amz-date": moment, **varying}
-        if who.token:
-            headers["x-amz-security-token"] = who.token
-        headers["authorization"] = model.signer.authorization(who, method, path, parameters, headers, time=moment)
-        headers["user-agent"] = model.user_agent
-        target = f"{path}?{parameters}" if parameters else path
+        credentials, host = self._credentials.get_frozen_credentials(), host_header(model.origin)
+        target = model.base + quoted(key, path=True) + query
+        url = f"{model.origin.scheme}://{host}{target}"
+        headers = {"Host": host, **signed(credentials, model.region, method, url, varying, content=content)}
+        headers["User-Agent"] = model.user_agent
         request = Request(method, target, headers.items(), payload, repeatable=True)
         response, answer = self._transport.ask(model.origin, request)
         if response.status in (200, 206):
