@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from dmedia_transfer import documents, leaves, merge
 from dmedia_transfer.couch import stored
-from dmedia_transfer.couch.raw import PAGE_DOCUMENTS, Raw, RawDatabase, pages
+from dmedia_transfer.couch.raw import Raw, RawDatabase
 from dmedia_transfer.errors import Conflict, InvalidDocument, TransferError, Unknown
 from dmedia_transfer.model import AddFile, QueueEdit, RecordStored
 
 log = logging.getLogger(__name__)
 
-PAGE_ATTACHMENT_BYTES: Final = 8 * 1024 * 1024  # of leaf digests in one answer
-FEW: Final = 8  # so many files are read with their attachments at once, without asking first how large those are
+PAGE_ATTACHMENT_BYTES: Final = 8 * 1024 * 1024  # of leaf digests in one answer, as far as that can be foreseen
+FEW: Final = 8  # so many files are read with their attachments before it is known how large those are
+MANY: Final = 128  # and so many at most, where the ones before were small
 MATCHES_MAX: Final = 25  # a search that finds more is too vague to be of use
 SURE_PREFIX: Final = 8  # so many characters at the beginning of an ID are no coincidence
 EDIT_ATTEMPTS: Final = 10  # of a document that others write at the same time
@@ -35,18 +37,19 @@ class Database(RawDatabase):
     def get_with_leaves(self, file_ids: Iterable[str]) -> dict[str, Raw | TransferError]:
         """File documents with their leaf digests inline; what could not be read is there as its error.
 
-        Where a document is in conflict, `stored` is that of all its revisions.
+        Where a document is in conflict, `stored` is that of all its revisions, and `_conflicts` names the others.
         """
         wanted = list(dict.fromkeys(file_ids))
         answer: dict[str, Raw | TransferError] = {
             file_id: Unknown(f"file {file_id} has no document in database {self.name}") for file_id in wanted
         }
-        if len(wanted) <= FEW:
-            return answer | self._get_united(wanted)
-        for page in pages(wanted, PAGE_DOCUMENTS):
-            stubs = self.get_many(page)
-            for ids in _pages_of_bytes({file_id: _attached_bytes(raw) for file_id, raw in stubs.items()}):
-                answer |= self._get_united(ids)
+        at, size = 0, FEW
+        while at < len(wanted):
+            found = self._get_united(wanted[at : at + size])
+            answer |= found
+            at += size
+            largest = max(map(_attached_bytes, found.values()), default=0)
+            size = max(1, min(size * 8, MANY, PAGE_ATTACHMENT_BYTES // max(1, largest)))
         return answer
 
     def _get_united(self, file_ids: Iterable[str]) -> dict[str, Raw]:
@@ -114,8 +117,15 @@ class Database(RawDatabase):
                 log.debug("machine %s: changed while it was edited, once more", machine_id)
         raise Conflict(f"machine {machine_id} changed {EDIT_ATTEMPTS} times while it was edited")
 
-    def record_stored(self, records: Sequence[RecordStored]) -> dict[str, TransferError]:
+    def record_stored(
+        self, records: Sequence[RecordStored], *, read: Mapping[str, Raw] = MappingProxyType({})
+    ) -> dict[str, TransferError]:
         """Write into file documents what is stored where; per store the later time wins. Ends their conflicts.
+
+        Args:
+            records: What is stored where.
+            read: Documents as they were read a short time ago (`stored.as_read`). They are not read again, unless they
+                have changed meanwhile; a conflict that came in between is left as it is.
 
         Returns:
             The files for which it could not be written, and why; trying again does not help there.
@@ -123,7 +133,7 @@ class Database(RawDatabase):
         Raises:
             DatabaseUnavailable: Some may have been written; doing all of them again is harmless.
         """
-        return stored.record(self, records)
+        return stored.record(self, records, read=read)
 
     def add_files(self, files: Sequence[AddFile]) -> dict[str, TransferError]:
         """Write documents of new files; where there is one already, only what is stored where.
@@ -175,21 +185,8 @@ class Database(RawDatabase):
         return raw
 
 
-def _pages_of_bytes(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Pages of at most `PAGE_ATTACHMENT_BYTES`, unless one alone has more."""
-    page: list[str] = []
-    total = 0
-    for file_id, size in sizes.items():
-        if page and total + size > PAGE_ATTACHMENT_BYTES:
-            yield page
-            page, total = [], 0
-        page.append(file_id)
-        total += size
-    if page:
-        yield page
-
-
 def _attached_bytes(raw: Mapping[str, Any]) -> int:
+    """The length of what is attached to a document and came with it, in base64."""
     attachments = raw.get("_attachments")
-    stubs = attachments.values() if isinstance(attachments, dict) else ()
-    return sum(stub["length"] for stub in stubs if isinstance(stub, dict) and isinstance(stub.get("length"), int))
+    each = attachments.values() if isinstance(attachments, dict) else ()
+    return sum(len(one["data"]) for one in each if isinstance(one, dict) and isinstance(one.get("data"), str))

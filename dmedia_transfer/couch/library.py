@@ -14,6 +14,7 @@ and the bytes written per second stay bounded.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dmedia_transfer import documents, merge
+from dmedia_transfer.couch import stored
 from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.machinememory import MachineMemory
 from dmedia_transfer.couch.owndocument import OwnDocument
@@ -49,6 +51,7 @@ NOTE_S: Final = 0.2  # revisions that come into force are taken note of together
 UNITE_S: Final = 15.0  # after which replication has mostly brought what others wrote of a file at the same time
 KEEP_S: Final = 60.0  # at most so often the queue is kept for a start without database
 FILES_PER_READ: Final = 500
+READ_KEPT: Final = 1000  # file documents that were read and may be written soon
 
 Raw = dict[str, Any]
 CallSoon = Callable[..., object]
@@ -139,6 +142,7 @@ class CouchLibrary:
         self._watch = watch
         # The rest belongs to the thread.
         self._recorded: dict[RecordStored, float] = {}  # written a short time ago, and when
+        self._read: dict[str, bytes] = {}  # file documents as they were read, in that order; JSON takes less memory
         self._problem: str | None = None  # as reported
         self._next_write = 0.0  # monotonic seconds: not before this
 
@@ -343,7 +347,17 @@ class CouchLibrary:
         if more:
             self._ask("files")
         for file_id, raw in found.items():
+            self._remember(file_id, raw)
             self._deliver(self._on_file, file_id, _known_file(raw))
+
+    def _remember(self, file_id: str, raw: Raw | TransferError) -> None:
+        """Most documents are read before a transfer and written after it, and are the same in between."""
+        self._read.pop(file_id, None)
+        same = stored.as_read(raw) if isinstance(raw, dict) else None
+        if same is not None:
+            self._read[file_id] = json.dumps(same).encode()
+            if len(self._read) > READ_KEPT:
+                del self._read[next(iter(self._read))]
 
     def _do_inquire(self) -> None:
         """Answer one inquiry; the others wait until transfers have had their turn."""
@@ -365,7 +379,13 @@ class CouchLibrary:
         # New documents first: what is found out of a file later is written into them.
         news = [each.edit for each in pending if isinstance(each.edit, AddFile)]
         records = [each.edit for each in pending if isinstance(each.edit, RecordStored)]
-        for file_id, problem in (self._database.add_files(news) | self._database.record_stored(records)).items():
+        read = {
+            each.file_id: json.loads(text)
+            for each in records
+            if (text := self._read.pop(each.file_id, None)) is not None
+        }
+        problems = self._database.add_files(news) | self._database.record_stored(records, read=read)
+        for file_id, problem in problems.items():
             log.error("file %s: where it is stored cannot be written, dropped: %s", file_id, problem)
         if records:
             self._recorded |= dict.fromkeys(records, time.monotonic())

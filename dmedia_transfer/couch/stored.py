@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from dmedia_transfer import documents
@@ -22,7 +23,13 @@ log = logging.getLogger(__name__)
 EDIT_ATTEMPTS: Final = 10  # of a document that others write at the same time
 
 
-def record(database: RawDatabase, records: Sequence[RecordStored]) -> dict[str, TransferError]:
+Read = Mapping[str, Raw]  # documents as they were read a short time ago, by ID
+_NOTHING_READ: Final[Read] = MappingProxyType({})
+
+
+def record(
+    database: RawDatabase, records: Sequence[RecordStored], *, read: Read = _NOTHING_READ
+) -> dict[str, TransferError]:
     """Write records into their file documents; see `Database.record_stored`."""
     lines: dict[str, list[RecordStored]] = {}
     for each in records:
@@ -30,8 +37,9 @@ def record(database: RawDatabase, records: Sequence[RecordStored]) -> dict[str, 
     problems: dict[str, TransferError] = {}
     for page in pages(list(lines), PAGE_DOCUMENTS):
         waiting: Sequence[str] = page
-        for _ in range(EDIT_ATTEMPTS):
-            waiting = _record_page(database, {file_id: lines[file_id] for file_id in waiting}, problems)
+        for attempt in range(EDIT_ATTEMPTS):
+            there = {} if attempt else {file_id: read[file_id] for file_id in page if file_id in read}
+            waiting = _record_page(database, {file_id: lines[file_id] for file_id in waiting}, problems, there)
             if not waiting:
                 break
         problems |= {file_id: Conflict(f"file {file_id} changed too often to be written") for file_id in waiting}
@@ -66,14 +74,25 @@ def _new_document(file: AddFile) -> Raw:
 
 def unite(database: RawDatabase, found: Mapping[str, Raw]) -> dict[str, Raw]:
     """File documents that were read with `_conflicts`, each with the `stored` of all its revisions."""
-    return {file_id: _united(raw, _others(database, raw)) for file_id, raw in found.items()}
+    return {
+        file_id: raw if "stored" in raw and not raw.get("_conflicts") else _still_in_conflict(database, raw)
+        for file_id, raw in found.items()
+    }
+
+
+def _still_in_conflict(database: RawDatabase, raw: Raw) -> Raw:
+    conflicts = {"_conflicts": raw["_conflicts"]} if raw.get("_conflicts") else {}
+    return _united(raw, _others(database, raw)) | conflicts
 
 
 def _record_page(
-    database: RawDatabase, lines: Mapping[str, Sequence[RecordStored]], problems: dict[str, TransferError]
+    database: RawDatabase,
+    lines: Mapping[str, Sequence[RecordStored]],
+    problems: dict[str, TransferError],
+    read: Read,
 ) -> list[str]:
-    """One attempt; returns the files whose documents changed meanwhile."""
-    found = database.get_many(lines, conflicts=True)
+    """One attempt; returns the files whose documents changed meanwhile. Those in `read` are not read again."""
+    found = {**read, **database.get_many([file_id for file_id in lines if file_id not in read], conflicts=True)}
     changed: list[Raw] = []
     losers: dict[str, list[str]] = {}
     for file_id, news in lines.items():
@@ -100,6 +119,20 @@ def _record_page(
             database.delete_leaves(file_id, revisions)
     problems |= {file_id: error for file_id, error in outcomes.items() if error and not isinstance(error, Conflict)}
     return [file_id for file_id, error in outcomes.items() if isinstance(error, Conflict)]
+
+
+def as_read(raw: Mapping[str, Any]) -> Raw | None:
+    """A document that was read with its attachments inline, as it is written back; None if that wants another look."""
+    if "_conflicts" in raw or raw.get("type") != documents.FILE:
+        return None
+    attachments = raw.get("_attachments")
+    if not isinstance(attachments, dict) or not all(isinstance(each, dict) for each in attachments.values()):
+        return None
+    stubs = {
+        name: {**{key: value for key, value in each.items() if key != "data"}, "stub": True}
+        for name, each in attachments.items()
+    }
+    return {**raw, "_attachments": stubs}
 
 
 def _others(database: RawDatabase, raw: Mapping[str, Any]) -> list[Raw]:

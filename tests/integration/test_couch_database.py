@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from dmedia_transfer import documents
 from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.raw import Raw
 from dmedia_transfer.couch.session import Address
+from dmedia_transfer.couch.stored import as_read
 from dmedia_transfer.errors import (
     AccessDenied,
     Conflict,
@@ -101,8 +103,8 @@ def test_deleting_what_is_gone_is_no_error(couch: Database) -> None:
 
 
 def test_files_are_read_with_their_leaves_few_or_many(couch: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmedia_transfer.couch.database.PAGE_DOCUMENTS", 7)
-    monkeypatch.setattr("dmedia_transfer.couch.database.PAGE_ATTACHMENT_BYTES", 70)
+    monkeypatch.setattr("dmedia_transfer.couch.database.FEW", 2)
+    monkeypatch.setattr("dmedia_transfer.couch.database.PAGE_ATTACHMENT_BYTES", 300)  # of six leaves, in base64
     specs = {spec.file_id: spec for spec in put_files(couch, 20)}
     missing = "B" * 48
     for wanted in (list(specs)[:2], [*specs, missing, *specs]):
@@ -114,6 +116,39 @@ def test_files_are_read_with_their_leaves_few_or_many(couch: Database, monkeypat
             else:
                 assert not isinstance(raw, Exception)
                 assert documents.file_spec(documents.read_file(raw), documents.inline_leaves(raw)) == specs[file_id]
+
+
+def test_what_was_read_is_written_without_another_look_and_keeps_its_leaves(
+    couch: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = put_files(couch, 3)
+    ids = [spec.file_id for spec in specs]
+    read = {}
+    for file_id, raw in couch.get_with_leaves(ids).items():
+        assert isinstance(raw, dict)
+        same = as_read(raw)
+        assert same is not None
+        read[file_id] = same
+    changed = couch.get(ids[1])
+    assert changed
+    couch.put({**changed, "name": "another.mkv"})  # by somebody else, meanwhile
+    asked: list[list[str]] = []
+    get_many = couch.get_many
+
+    def noted(wanted: Iterable[str], **options: bool) -> dict[str, Any]:
+        asked.append(list(wanted))
+        return get_many(asked[-1], **options)
+
+    monkeypatch.setattr(couch, "get_many", noted)
+    assert couch.record_stored([RecordStored(each, OTHER, 1, 5.0) for each in ids], read=read) == {}
+    assert [each for each in asked if each] == [[ids[1]]]
+    for spec, raw in zip(specs, couch.get_with_leaves(ids).values(), strict=True):
+        assert isinstance(raw, dict)
+        assert raw["stored"][OTHER]["copies"] == 1
+        assert documents.file_spec(documents.read_file(raw), documents.inline_leaves(raw)).file_id == spec.file_id
+    found = couch.get(ids[1])
+    assert found
+    assert found["name"] == "another.mkv"
 
 
 def test_a_deleted_file_is_unknown(couch: Database) -> None:
@@ -218,7 +253,7 @@ def test_a_damaged_machine_document_is_healed_by_the_last_good_one(couch: Databa
 def test_what_is_stored_is_written_for_many_files_and_keeps_the_leaves(
     couch: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dmedia_transfer.couch.database.PAGE_DOCUMENTS", 3)
+    monkeypatch.setattr("dmedia_transfer.couch.stored.PAGE_DOCUMENTS", 3)
     specs = put_files(couch, 7, future=1)
     records = [RecordStored(spec.file_id, store, 1, 5.0) for spec in specs for store in (STORE, OTHER)]
     assert couch.record_stored(records) == {}
