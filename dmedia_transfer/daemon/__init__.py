@@ -56,7 +56,6 @@ from dmedia_transfer.journal import Journal
 from dmedia_transfer.localstores import LocalStores
 from dmedia_transfer.manager import TransferManager
 from dmedia_transfer.manager.telling import Telling
-from dmedia_transfer.manager.wanted import generation
 from dmedia_transfer.model import Advanced, Ended, Logged, Moved, Report
 from dmedia_transfer.workers.pool import WorkerPool
 
@@ -113,7 +112,6 @@ class Daemon:
             machine_id=self._machine_id,
         )
         self._server = DocumentServer(config)
-        self._machine: Mapping[str, Any] | None = None  # the newest good revision
         self._started = False
         self._fatal: Exception | None = None  # what ended the main loop
         self._followed = False  # the database has answered once
@@ -143,7 +141,7 @@ class Daemon:
             hostname=self._config.hostname,
             call_soon=_call_soon,
             on_file=lambda file_id, answer: self._manager.file_known(file_id, answer),
-            on_taken=self._taken,
+            on_taken=lambda seqs, machine: self._manager.edits_taken(seqs, machine),
             on_loaded=self._loaded,
             on_state=partial(self._problem, "database"),
             on_machine=self._machine_in_force,
@@ -318,7 +316,6 @@ class Daemon:
     def _begin(self, machine: Mapping[str, Any]) -> None:
         self._started = True
         self._give_up_waiting()
-        self._machine = machine
         try:
             self._manager.start(machine)
             self._jobs.start()
@@ -358,7 +355,7 @@ class Daemon:
     def _deleted(self, document_id: str) -> None:
         if document_id == self._machine_id:
             log.warning("the document of this machine was deleted: it is written back")
-            self._library.load(self._machine)
+            self._library.load()
         else:
             self._stores.on_store_gone(document_id)
             self._peering.machine_gone(document_id)
@@ -377,18 +374,12 @@ class Daemon:
             self._machine_in_force(raw)
 
     def _machine_in_force(self, raw: Mapping[str, Any]) -> None:
-        self._machine = raw
         if self._started:
             self._manager.machine_changed(raw)
 
-    def _taken(self, seqs: Sequence[int], machine: Mapping[str, Any] | None) -> None:
-        if machine is not None and (self._machine is None or generation(machine) > generation(self._machine)):
-            self._machine = machine
-        self._manager.edits_taken(seqs, machine)
-
     def _database_reset(self) -> None:
         log.warning("the database is another one than before: what this machine knows is written back")
-        self._library.load(self._machine)
+        self._library.load()
         self._manager.database_changed()
 
     # Others.

@@ -21,7 +21,7 @@ class Board:
 
     def __init__(self) -> None:
         self._items: dict[TransferKey, Item] = {}
-        self._by_file: dict[str, dict[TransferKey, Item]] = {}
+        self._by_file: dict[str, tuple[Item, ...]] = {}  # mostly of one; a dictionary for each would be megabytes
         self._listeners: list[Listener] = []
         self._last_order = 0.0
         self._waiting = 0
@@ -63,7 +63,7 @@ class Board:
 
     def of_file(self, file_id: str) -> list[Item]:
         """All transfers of a file."""
-        return list(self._by_file.get(file_id, {}).values())
+        return list(self._by_file.get(file_id, ()))
 
     def subscribe(self, listener: Listener) -> None:
         """Tell this listener from now on."""
@@ -79,7 +79,7 @@ class Board:
         item = Item(Transfer(key, order=self._last_order, **facts), entries)
         self._items[key] = item
         self._waiting += not item.transfer.status.ended
-        self._by_file.setdefault(key.file_id, {})[key] = item
+        self._by_file[key.file_id] = (*self._by_file.get(key.file_id, ()), item)
         for listener in self._listeners:
             listener.transfer_added(item.transfer)
         return item
@@ -89,9 +89,9 @@ class Board:
         key = item.transfer.key
         del self._items[key]
         self._waiting -= not item.transfer.status.ended
-        del self._by_file[key.file_id][key]
-        if not self._by_file[key.file_id]:
-            del self._by_file[key.file_id]
+        others = tuple(one for one in self._by_file.pop(key.file_id) if one is not item)
+        if others:
+            self._by_file[key.file_id] = others
         for listener in self._listeners:
             listener.transfer_removed(item.transfer)
 

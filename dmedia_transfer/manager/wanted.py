@@ -104,7 +104,7 @@ class Wanted:
             return []
         self._invalid, self._revision = None, raw.get("_rev")
         self._problems = queue.problems
-        self._known = _by_id(machine.queue, queue.entries)
+        self._known = _by_id(machine.queue, queue.entries, self._known)
         known, before = self._entries, self._asking
         self.paused = queue.paused
         self._entries = {}
@@ -209,11 +209,20 @@ class Wanted:
         return key
 
 
-def _by_id(raws: Iterable[Any], entries: Iterable[Entry]) -> dict[str, tuple[Any, Entry]]:
-    """Entries that have an `id`, raw and read; of what cannot be understood there is nothing."""
+def _by_id(
+    raws: Iterable[Any], entries: Iterable[Entry], known: Mapping[str, tuple[Any, Entry]]
+) -> dict[str, tuple[Any, Entry]]:
+    """Entries that have an `id`, raw and read; of what cannot be understood there is nothing.
+
+    Those that have not changed stay the same objects: each revision comes with texts of its own, and who else keeps
+    the document shares them with us only as long as nobody exchanges them.
+    """
     read = {entry.id: entry for entry in entries if entry.id}
-    return {
-        raw["id"]: (raw, read[raw["id"]])
-        for raw in raws
-        if isinstance(raw, dict) and isinstance(raw.get("id"), str) and raw["id"] in read
-    }
+    found: dict[str, tuple[Any, Entry]] = {}
+    for raw in raws:
+        entry_id = raw.get("id") if isinstance(raw, dict) else None
+        entry = read.get(entry_id) if isinstance(entry_id, str) else None
+        if entry is not None:
+            before = known.get(entry.id)
+            found[entry.id] = before if before is not None and before[1] is entry else (raw, entry)
+    return found
