@@ -55,6 +55,7 @@ BENCHMARKS: Final = (
     Benchmark("pause", full=("--rounds", "10"), quick=("--rounds", "3", "--size-mib", "256")),
     Benchmark("idle", full=("--seconds", "30"), quick=("--seconds", "10", "--starts", "2", "--entries", "100")),
     Benchmark("bus", full=("--seconds", "10"), quick=("--seconds", "2")),
+    Benchmark("overhead", full=("--mib", "1024", "--rounds", "7"), quick=("--mib", "64", "--rounds", "2")),
 )
 
 

@@ -80,6 +80,8 @@ class Endings:
         total = item.transfer.progress.bytes_total
         self._board.change(item, progress=Progress(total, total), failure=None)
         self._settling.ended(item.transfer.key, item.identities, Status.DONE, total)
+        if not self._board.waiting:
+            self._settling.hurry()
         log.info(
             "%s: done, %d bytes",
             item.transfer.key,

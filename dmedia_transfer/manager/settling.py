@@ -73,6 +73,12 @@ class Settling:
         self._removed.extend(identities)
         self._soon()
 
+    def hurry(self) -> None:
+        """Nothing more ends soon that could be written together with what was gathered: write it in a moment."""
+        if self._timer is not None:
+            self._timer()
+            self._timer = self._call_later(0, self._time_is_up)
+
     def flush(self) -> None:
         """Write what was gathered into the outbox."""
         if self._timer is not None:
