@@ -90,6 +90,7 @@ def main() -> int:
         "results": {},
         "failed": [],
     }
+    KEPT.parent.mkdir(exist_ok=True)
     for benchmark in BENCHMARKS:
         if options.only and benchmark.name not in options.only:
             continue
@@ -98,8 +99,7 @@ def main() -> int:
             run["failed"].append(benchmark.name)
         else:
             run["results"][benchmark.name] = told
-    KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_text(json.dumps(run, indent=1), encoding="utf-8")
+        KEPT.write_text(json.dumps(run, indent=1), encoding="utf-8")  # after each: half a run is better than none
     if options.json:
         print(json.dumps(run, indent=2))
     else:
