@@ -55,7 +55,9 @@ class Partial:
         self._close_lock = threading.Lock()
         self._direct = DirectWriter.of(fd, size)
         self._touched: set[int] = set()  # leaves that were written by us
-        self._hole = range(0)  # bytes that were a hole when we looked last, but for leaves that were touched
+        # Bytes that were a hole when we looked last, but for leaves that were touched. All of a new file: exFAT and
+        # NFS 3 know no holes, and each leaf would be read and hashed for nothing.
+        self._hole = range(size if fresh else 0)
         self._identity = identity_of(fd)
         # Where a mount's ID can come back, a drive that was pulled out and put back looks as if it had always been
         # there, and only what was synced is on it. The root file system does not go away under a running program.

@@ -138,6 +138,19 @@ def test_who_looks_for_what_was_never_written_does_not_wait_for_who_writes(
         assert bytes(into) == factories.content(LEAF, seed=1)
 
 
+def test_in_a_new_file_nothing_is_looked_for_where_the_file_system_knows_no_holes(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "lseek", lambda fd, start, whence: start)
+    into = memoryview(bytearray(LEAF))
+    with store.partial(FILE_ID, 2 * LEAF) as partial:
+        assert not partial.read_leaf(0, into)
+        partial.write_leaf(1, memoryview(factories.content(LEAF)))
+        assert partial.read_leaf(1, into)
+    with store.partial(FILE_ID, 2 * LEAF) as partial:
+        assert partial.read_leaf(0, into)  # zeros, as far as anybody can tell
+
+
 def test_a_leaf_is_written_in_pieces_whatever_the_kernel_takes_of_each(
     store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
