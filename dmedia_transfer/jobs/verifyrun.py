@@ -1,4 +1,4 @@
-"""VerifyRun: a worker proves files of a store anew, leaf by leaf.
+"""VerifyRun: a worker proves files of a store anew, leaf by leaf; one thread reads, and others hash what it has read.
 
 A file is proven by its name: the digests of what is there make its ID, or they do not. The digests in its document
 only say which leaves are wrong. What was found out is settled in the journal together with what it means for the
@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
 from typing import Final, Protocol
 
 from dmedia_transfer import faults, leaves
@@ -23,6 +25,7 @@ from dmedia_transfer.model import AddFile, FileEdit, FileOutcome, FileSpec, JobP
 log = logging.getLogger(__name__)
 
 ORIGIN_FOUND: Final = "found"  # it was in a FileStore, and no document knew of it
+HASHERS: Final = 2  # threads; a third one reads
 MAX_LEAVES_TOLD: Final = 1000  # of one file, in a document
 _UNREADABLE: Final = bytes(leaves.DIGEST_BYTES)  # in the place of a digest: no content has this one
 
@@ -99,6 +102,7 @@ class VerifyRun:
         self._buffers = buffers
         self._check = check
         self._wall = wall
+        self._hashers = ThreadPoolExecutor(HASHERS, thread_name_prefix="hash")
 
     def run(self, listed: Iterable[OpenFile]) -> None:
         """Prove these; those of which the job does not tell are left for another run.
@@ -109,11 +113,13 @@ class VerifyRun:
         """
         known = {file.file_id: file for file in self._job.files}
         wanted = known | {file_id: FileSpec(file_id, 0, b"") for file_id in self._job.undocumented}
-        for row in listed:
-            file = wanted.get(row.item.decode())
-            if file is not None:
-                self._check()
-                self._one(row, file)
+        self._buffers.resize(HASHERS + 2)  # one that is read into, and one that waits
+        with self._hashers:
+            for row in listed:
+                file = wanted.get(row.item.decode())
+                if file is not None:
+                    self._check()
+                    self._one(row, file)
 
     def _one(self, row: OpenFile, file: FileSpec) -> None:
         copy = self._copies.open(file)
@@ -141,20 +147,46 @@ class VerifyRun:
         identity, _, before = row.so_far.partition(b"\n")
         digests = bytearray(before if identity == copy.identity.encode() else b"")
         count = leaves.leaf_count(copy.size) if copy.size else 0
+        first = len(digests) // leaves.DIGEST_BYTES
+        hashing: deque[Future[bytes]] = deque()
+
+        def take() -> None:
+            digests.extend(hashing.popleft().result())
+            index = len(digests) // leaves.DIGEST_BYTES
+            self._account.at(min(leaves.leaf_span(copy.size, index - 1).end, row.size))
+            faults.point("verify.leaf")
+
         try:
-            while (index := len(digests) // leaves.DIGEST_BYTES) < count:
+            for index in range(first, count):
                 self._check()
-                span = leaves.leaf_span(copy.size, index)
-                with self._buffers.borrow(span.size) as buffer:
-                    read = copy.read(span.start, buffer)
-                    digests += leaves.leaf_digest(buffer) if read else _UNREADABLE
-                self._account.at(min(span.end, row.size))
-                faults.point("verify.leaf")
+                hashing.append(self._read(copy, index, alone=count - first == 1))
+                if len(hashing) > HASHERS:
+                    take()
         except Interrupted:
+            while hashing:
+                take()
             self._records.keep(self._job.key.id, row.item, copy.identity.encode() + b"\n" + digests)
             raise
+        finally:
+            wait(hashing)
+        while hashing:
+            take()
         log.debug("%s: %s leaves of file %s hashed", self._job.key, count, row.item.decode())
         return bytes(digests)
+
+    def _read(self, copy: Copy, index: int, *, alone: bool) -> Future[bytes]:
+        """Read a leaf here, and have it hashed while the next one is read; here as well, if there is no next one."""
+        span = leaves.leaf_span(copy.size, index)
+        digest: Future[bytes] = Future()
+        with ExitStack() as stack:
+            buffer = stack.enter_context(self._buffers.borrow(span.size))
+            if not copy.read(span.start, buffer):
+                digest.set_result(_UNREADABLE)
+            elif alone:
+                digest.set_result(leaves.leaf_digest(buffer))
+            else:
+                digest = self._hashers.submit(_digest, buffer, stack.pop_all())
+        return digest
 
     def _right(self, row: OpenFile, file: FileSpec, size: int, digests: bytes) -> None:
         store_id, now = self._copies.store_id, round(self._wall(), 3)
@@ -223,6 +255,11 @@ class VerifyRun:
         faults.point("verify.settled")
         log.debug("%s: file %s is settled: %s", self._job.key, file.file_id, outcome)
         self._account.settled(outcome, row.size)
+
+
+def _digest(buffer: memoryview, until: ExitStack) -> bytes:
+    with until:
+        return leaves.leaf_digest(buffer)
 
 
 def _bad_leaves(file: FileSpec, digests: bytes) -> tuple[int, ...]:
