@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -170,6 +170,32 @@ def test_many_requests_make_few_reads(couch: Database, inbox: Inbox, start: Star
     inbox.wait(lambda: len(inbox.files) == 60)
     assert all(isinstance(answer, KnownFile) for answer in inbox.files.values())
     assert proxy.bytes_up < 60 * 300  # one request each would be more
+
+
+def test_what_was_read_for_a_transfer_is_not_read_again_to_record_it(
+    couch: Database, inbox: Inbox, outbox: FakeOutbox, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [put_file(couch, seed) for seed in range(3)]
+    monkeypatch.setattr(library, "READ_KEPT", 2)  # so that one is forgotten
+    read: list[str] = []
+    get_many = Database.get_many
+
+    def noted(database: Database, ids: Iterable[str], **options: bool) -> dict[str, Any]:
+        wanted = list(ids)
+        read.extend(wanted)
+        return get_many(database, wanted, **options)
+
+    monkeypatch.setattr(Database, "get_many", noted)
+    started = start(couch.address, couch.name)
+    started.request_files(spec.file_id for spec in specs)
+    inbox.wait(lambda: len(inbox.files) == 3)
+    read.clear()
+    outbox.add([RecordStored(spec.file_id, STORE, 1, 5.0) for spec in specs])
+    started.flush()
+    inbox.wait(lambda: inbox.taken)
+    assert read == [specs[0].file_id]
+    for spec in specs:
+        assert (couch.get(spec.file_id) or {})["stored"] == {STORE: {"copies": 1, "time": 5.0}}
 
 
 def test_a_watched_file_is_followed_and_then_read(couch: Database, inbox: Inbox, start: Start) -> None:
