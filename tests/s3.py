@@ -2,7 +2,8 @@
 
 `rclone serve s3` checks signatures; moto keeps checksums and pages its listings. What each of them lacks is in its
 `Abilities`, so that tests hold the degraded behaviour against it and skip nothing. `DMEDIA_TEST_S3_URL` (with
-`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, and `DMEDIA_TEST_S3_BUCKET` for a bucket that is there) adds one more.
+`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, and `DMEDIA_TEST_S3_BUCKET` for a bucket that is there) adds one more;
+`DMEDIA_TEST_S3_LACKS` names what of `Abilities` it does not have, with commas between.
 """
 
 from __future__ import annotations
@@ -155,19 +156,26 @@ def running_moto(folder: Path) -> Iterator[S3Server]:
         yield server
 
 
-def external_server() -> S3Server:
-    """The server that the environment names; it should be able to do all."""
+@contextmanager
+def external_server() -> Iterator[S3Server]:
+    """The server that the environment names; a bucket that is made for the tests goes with them."""
     bucket = os.environ.get("DMEDIA_TEST_S3_BUCKET", "")
+    lacks = [name for name in os.environ.get("DMEDIA_TEST_S3_LACKS", "").replace(" ", "").split(",") if name]
     server = S3Server(
         EXTERNAL,
         EXTERNAL_URL,
         os.environ["DMEDIA_TEST_AWS_ACCESS_KEY_ID"],
         os.environ["DMEDIA_TEST_AWS_SECRET_ACCESS_KEY"],
-        bucket=bucket or f"dmedia-transfer-test-{os.getpid()}",
+        replace(Abilities(), **dict.fromkeys(lacks, False)),
+        bucket or f"dmedia-transfer-test-{uuid.uuid4().hex[:12]}",
     )
-    if not bucket:
-        server.client().create_bucket(Bucket=server.bucket)
-    return server
+    if bucket:
+        yield server
+        return
+    place = {} if _REGION == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": _REGION}}
+    server.client().create_bucket(Bucket=server.bucket, **place)
+    yield server
+    server._remove_bucket()
 
 
 @pytest.fixture(scope="session")
@@ -185,9 +193,10 @@ def moto_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def external_s3() -> S3Server:
+def external_s3() -> Iterator[S3Server]:
     """The server that `DMEDIA_TEST_S3_URL` names."""
-    return external_server()
+    with external_server() as server:
+        yield server
 
 
 @functools.cache
