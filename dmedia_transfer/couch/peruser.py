@@ -205,6 +205,9 @@ class PerUserServer:
                     problem = error
                     time.sleep(POLL_S)
                 else:
+                    # It makes this one itself at its first start, but later than it says that it is up.
+                    with contextlib.suppress(TransferError):  # it is there
+                        session.json("PUT", f"{address.url}/_replicator")
                     return
         raise DatabaseUnavailable(f"CouchDB did not answer within {self._start_timeout_s:g} s: {problem}")
 

@@ -21,6 +21,7 @@ from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.embedded.lock import FileLock
 from dmedia_transfer.couch.peruser import PerUserServer
 from dmedia_transfer.couch.servers import DocumentServer
+from dmedia_transfer.couch.session import Session
 from dmedia_transfer.errors import DatabaseUnavailable, InvalidConfig
 from tests.waiting import eventually
 
@@ -239,6 +240,23 @@ def _answers(couch: Database) -> bool:
         return couch.get("x") is not None
     except DatabaseUnavailable:
         return False
+
+
+def test_the_replicator_is_there_when_couchdb_is_said_to_be_up(
+    tmp_path: Path, release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    ask = Session.json
+
+    def noted(self: Session, method: str, url: str, **options: Any) -> Any:
+        asked.append((method, url))
+        return ask(self, method, url, **options)
+
+    monkeypatch.setattr(Session, "json", noted)
+    server = PerUserServer(tmp_path / "couchdb", program=release)
+    address = server.start()
+    server.stop()
+    assert asked[-1] == ("PUT", f"{address.url}/_replicator")  # the stand-in has none, and that is no fault
 
 
 def test_one_that_outlived_us_is_ended_before_another_has_its_files(tmp_path: Path, release: Path) -> None:
