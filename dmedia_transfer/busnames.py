@@ -21,6 +21,7 @@ OBJECT_MANAGER: Final = "org.freedesktop.DBus.ObjectManager"
 INTROSPECTABLE: Final = "org.freedesktop.DBus.Introspectable"
 
 ETA_UNKNOWN: Final = -1  # D-Bus has no null
+AFTER_ALL: Final = "/"  # in the place of a transfer that others come before
 
 ERROR_PREFIX: Final = "org.dmedia.Transfer1.Error."
 _DBUS_ERROR: Final = "org.freedesktop.DBus.Error."

@@ -37,6 +37,8 @@ class Verb(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     PRIORITIZE = "prioritize"
+    SPEND = "spend"  # go on over a connection that costs by the byte, too
+    SPARE = "spare"  # not any more
 
 
 class TransferKey(NamedTuple):

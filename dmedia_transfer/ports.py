@@ -396,8 +396,8 @@ class Ledger(Protocol):
     def failures(self) -> Mapping[str, Failure]:
         """Why transfers failed that nobody has retried or removed, by the identity of the entry."""
 
-    def failed(self, identities: Sequence[str], failure: Failure) -> None:
-        """A transfer has failed; its entries stay in the queue."""
+    def failed(self, key: TransferKey, identities: Sequence[str], failure: Failure, size: int) -> None:
+        """A transfer has failed; its entries stay in the queue. The size of its file may not be known: 0."""
 
     def keep_failures(self, identities: Collection[str]) -> None:
         """Forget the failures of all entries but these: the others have left the queue."""

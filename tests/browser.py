@@ -52,11 +52,12 @@ def browsing() -> Iterator[Browser]:
 
 
 @contextmanager
-def page_in(browser: Browser, *, size: tuple[int, int] = DESKTOP) -> Iterator[Page]:
-    """A page that nobody has opened; whatever goes wrong in it fails the test."""
+def page_in(browser: Browser, *, size: tuple[int, int] = DESKTOP, touch: bool = False) -> Iterator[Page]:
+    """A page that nobody has opened, maybe on a touch screen; whatever goes wrong in it fails the test."""
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme="light",
+        has_touch=touch,
         reduced_motion="reduce",
         locale="en-GB",
         timezone_id="UTC",

@@ -155,6 +155,7 @@ class FakeLedger:
 
     def __init__(self) -> None:
         self.failed_entries: dict[str, Failure] = {}
+        self.failures_told: list[tuple[TransferKey, str]] = []
         self.endings: list[tuple[TransferKey, Status]] = []
         self.gone: set[str] = set()
         self.left_uploads: dict[TransferKey, float] = {}
@@ -162,7 +163,8 @@ class FakeLedger:
     def failures(self) -> Mapping[str, Failure]:
         return self.failed_entries
 
-    def failed(self, identities: Sequence[str], failure: Failure) -> None:
+    def failed(self, key: TransferKey, identities: Sequence[str], failure: Failure, size: int) -> None:
+        self.failures_told.append((key, failure.message))
         self.failed_entries.update((identity, failure) for identity in identities)
 
     def keep_failures(self, identities: Collection[str]) -> None:

@@ -174,6 +174,21 @@ class WebHost:
         self.main.stop()
         self.journal.close()
 
+    def cut(self) -> None:
+        """Cut all connections, as a network does."""
+        doors, loop = self.server._doors, self.server._loop
+        assert doors is not None
+
+        def abort() -> None:
+            for guest in list(doors._guests.values()):
+                guest.transport.abort()
+
+        loop.call_soon_threadsafe(abort)
+
+    def keep_events(self, count: int) -> None:
+        """Of the events, only so many are kept from now on."""
+        self.server._api.stream._kept_events = count
+
     def add_filestore(self, store_id: str = STORE_ID, **facts: Any) -> FileStore:
         """Give it a FileStore."""
         root = self.folder / store_id

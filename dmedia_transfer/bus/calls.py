@@ -10,6 +10,7 @@ from dmedia_transfer import busnames
 from dmedia_transfer.bus import values
 from dmedia_transfer.bus.contract import Interface, Method, interfaces, introspection
 from dmedia_transfer.busnames import (
+    AFTER_ALL,
     INTROSPECTABLE,
     JOB,
     MANAGER,
@@ -53,6 +54,7 @@ class Calls:
             "QueueUpload": self._queue_upload,
             "QueueDownloads": self._queue_downloads,
             "Resolve": self._resolve,
+            "PutBefore": self._put_before,
             "PauseAll": lambda: (control.pause_all(),),
             "ResumeAll": lambda: (control.resume_all(),),
             "SetLimits": self._set_limits,
@@ -145,6 +147,13 @@ class Calls:
     def _resolve(self, file_id: str) -> tuple[str, str]:
         status, path = self._control.resolve(values.file_id("file_id", file_id))
         return values.text(status), values.text(path)
+
+    def _put_before(self, paths: Sequence[str], before: str) -> tuple[bool]:
+        if len(paths) > MAX_FILES:
+            raise InvalidRequest(f"transfers: has {len(paths)} transfers, more than the {MAX_FILES} of one call")
+        keys = [self._transfer(str(path)).key for path in dict.fromkeys(paths)]
+        target = None if before == AFTER_ALL else self._transfer(str(before)).key
+        return (self._control.put_before(keys, target),)
 
     def _set_limits(self, sent: Mapping[Any, Any]) -> tuple[()]:
         given = values.read_options(values.Limits, sent).model_dump(exclude_unset=True)

@@ -92,6 +92,7 @@ _STEADY: Final[Mapping[str, Callable[[Transfer], Any]]] = {
     "Status": lambda one: one.status,
     "Reason": lambda one: one.reason or "",
     "Priority": lambda one: one.priority,
+    "Order": lambda one: one.order,
     "Metered": lambda one: one.metered,
     "Error": lambda one: str(one.failure or ""),
     "RequestedBy": lambda one: one.requested_by,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from dmedia_transfer.errors import ConnectionLost, InvalidDocument
 from dmedia_transfer.filestore import FileStores
 from dmedia_transfer.journal.journal import FILE_NAME as JOURNAL_FILE
 from dmedia_transfer.journal.journal import Journal
+from dmedia_transfer.journal.ledger import Ended
 from dmedia_transfer.localstores import LocalStores
 from dmedia_transfer.model import Failure
 
@@ -193,6 +194,14 @@ class Device:
             return {}
         with Journal(path) as journal:
             return journal.ledger.failures()
+
+    def history(self) -> Sequence[Ended]:
+        """The transfers that ended last, the latest first."""
+        path = self.config.state_dir / JOURNAL_FILE
+        if not path.exists():
+            return []
+        with Journal(path) as journal:
+            return journal.ledger.history()
 
     def local_stores(self, stores: list[dict[str, Any]]) -> LocalStores:
         """The stores that can be used here, out of the documents of all."""

@@ -109,8 +109,8 @@ def names_of(device: Device, states: Sequence[TransferState]) -> Callable[[str],
 
 
 def urgency(state: TransferState) -> tuple[Any, ...]:
-    """What transfers are ordered by: what moves first, then what waits, and what failed last."""
-    return (_ORDER.get(state.status, len(_ORDER)), -state.priority, state.key)
+    """What transfers are ordered by: what moves first, then what waits, as in the queue, and what failed last."""
+    return (_ORDER.get(state.status, len(_ORDER)), -state.priority, state.order, state.key)
 
 
 def _row(state: TransferState, name: str) -> dict[str, Any]:

@@ -45,6 +45,9 @@ class Queue(Protocol):
     def steer(self, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> set[TransferKey]:
         """Say something to transfers; returns those for which it changed something."""
 
+    def put_before(self, keys: Sequence[TransferKey], before: TransferKey | None) -> bool:
+        """Give transfers another place: just before another one, with its priority, or after all others."""
+
     def hold(self, held: bool) -> bool:
         """Pause the whole queue, or let it go on; says whether that changed anything."""
 
@@ -129,6 +132,10 @@ class BusQueue:
     def steer(self, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> set[TransferKey]:
         return {key for key in keys if self._steer(command, key, priority)}
 
+    def put_before(self, keys: Sequence[TransferKey], before: TransferKey | None) -> bool:
+        target = None if before is None else self._client.transfer(before)
+        return self._client.put_before([self._client.transfer(key) for key in keys], target)
+
     def hold(self, held: bool) -> bool:
         return self._client.pause_all() if held else self._client.resume_all()
 
@@ -145,6 +152,8 @@ class BusQueue:
                 return transfer.retry()
             case Verb.PRIORITIZE:
                 return transfer.set_priority(priority)
+            case Verb.SPEND | Verb.SPARE:
+                return transfer.set_metered(command is Verb.SPEND)
             case _:
                 assert_never(command)
 
@@ -182,6 +191,9 @@ class DocumentQueue:
     def steer(self, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> set[TransferKey]:
         return self._queue.steer(command, keys, priority=priority)
 
+    def put_before(self, keys: Sequence[TransferKey], before: TransferKey | None) -> bool:
+        return self._queue.put_before(keys, before)
+
     def hold(self, held: bool) -> bool:
         return self._queue.hold(held)
 
@@ -199,4 +211,5 @@ def _state(transfer: Transfer) -> TransferState:
         requested_by=transfer.requested_by,
         sources=transfer.sources,
         metered=transfer.metered,
+        order=transfer.order,
     )

@@ -10,75 +10,23 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.coordinate import Coordinate
-from textual.screen import ModalScreen
-from textual.widgets import DataTable, Footer, Header, OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import DataTable, Footer, Header, Static
 
 from dmedia_transfer.cli import words
 from dmedia_transfer.cli.bars import Rates
 from dmedia_transfer.cli.looking import urgency
+from dmedia_transfer.cli.screenboxes import Machines, Sure
+from dmedia_transfer.cli.screenrows import COLUMNS, cells, counts, detail
 from dmedia_transfer.cli.watching import HERE, Attendant, Neighbour, Threads, View
-from dmedia_transfer.model import PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_NOW, Direction, Verb
+from dmedia_transfer.model import PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_NOW, Verb
 from dmedia_transfer.states import Status
 
 if TYPE_CHECKING:
     from dmedia_transfer.cli.device import Device
     from dmedia_transfer.client.state import TransferState
 
-BAR_WIDTH: Final = 20
 MOST_ROWS: Final = 1000  # the most urgent ones; nobody reads more, and a terminal is slow to take them
-COLUMNS: Final = ("", "file", "status", "progress", "done", "rate", "left", "priority")
 _STEPS: Final = (PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_HIGH, PRIORITY_NOW)
-_ARROWS: Final = {Direction.DOWNLOAD: "\N{DOWNWARDS ARROW}", Direction.UPLOAD: "\N{UPWARDS ARROW}"}
-_STYLES: Final = {Status.FAILED: "bold red", Status.PAUSED: "yellow", Status.SUSPENDED: "yellow", Status.ONGOING: ""}
-
-
-class _Name(Text):
-    """What a row is about."""
-
-    def __init__(self, text: str, path: str) -> None:
-        super().__init__(text)
-        self.path = path
-
-
-class Machines(ModalScreen[str | None]):
-    """Which machine to look at."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Back")]
-
-    def __init__(self, neighbours: list[Neighbour]) -> None:
-        super().__init__()
-        self._neighbours = neighbours
-
-    def compose(self) -> ComposeResult:
-        options = [Option(f"{each.name} (this one)" if each.this else each.name) for each in self._neighbours]
-        choice = OptionList(*options, id="machines")
-        choice.border_title = "Machines"
-        yield choice
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        chosen = self._neighbours[event.option_index]
-        self.dismiss(HERE if chosen.this else chosen.machine_id)
-
-
-class Sure(ModalScreen[bool]):
-    """Asks before something is given up."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "Yes"),
-        Binding("n,escape", "answer(False)", "No"),
-    ]
-
-    def __init__(self, question: str) -> None:
-        super().__init__()
-        self._question = question
-
-    def compose(self) -> ComposeResult:
-        yield Static(Text(f"{self._question}  [y/n]"), id="question")
-
-    def action_answer(self, answer: bool) -> None:
-        """Go back with it."""
-        self.dismiss(answer)
 
 
 class WatchApp(App[None]):
@@ -102,6 +50,9 @@ class WatchApp(App[None]):
         Binding("plus,equals_sign", "sooner", "Sooner", key_display="+"),
         Binding("minus", "later", "Later", key_display="-"),
         Binding("n", "now", "Now"),
+        Binding("u,shift+up", "move(True)", "Up", key_display="u"),
+        Binding("d,shift+down", "move(False)", "Down", key_display="d"),
+        Binding("e", "spend", "Even metered"),
         Binding("h", "hold", "Hold all"),
         Binding("m", "machines", "Machines"),
         Binding("q", "quit", "Quit"),
@@ -155,7 +106,7 @@ class WatchApp(App[None]):
         head = [view.note] if view.note else []
         head += ["the whole queue is paused; h lets it go on"] if view.held else []
         states = sorted(view.states.values(), key=urgency)
-        head.append(_counts(states) or "Nothing is on its way.")
+        head.append(counts(states) or "Nothing is on its way.")
         if len(states) > MOST_ROWS:
             head.append(f"The first {MOST_ROWS:,} of {len(states):,} are shown.")
         head += [f"! {words.printable(problem)}" for problem in view.problems]
@@ -170,15 +121,15 @@ class WatchApp(App[None]):
             del self._rows[path]
             self._rates.forget(path)
         for state in states:
-            cells = _cells(state, view.names.get(state.key.file_id, ""))
+            new = cells(state, view.names.get(state.key.file_id, ""))
             before = self._rows.get(state.path)
             if before is None:
-                table.add_row(*cells, key=state.path)
+                table.add_row(*new, key=state.path)
             else:
-                for column, cell, old in zip(COLUMNS, cells, before, strict=True):
+                for column, cell, old in zip(COLUMNS, new, before, strict=True):
                     if cell != old:
                         table.update_cell(state.path, column, cell)
-            self._rows[state.path] = cells
+            self._rows[state.path] = new
         if order != self._order:
             self._order = order
             selected = self._selected_path
@@ -189,7 +140,7 @@ class WatchApp(App[None]):
 
     def _show_detail(self) -> None:
         state = self._selected
-        self.query_one("#detail", Static).update(Text(_detail(state, self._view) if state and self._view else ""))
+        self.query_one("#detail", Static).update(Text(detail(state, self._view) if state and self._view else ""))
 
     def on_data_table_row_highlighted(self) -> None:
         """Say more of what is selected."""
@@ -250,6 +201,26 @@ class WatchApp(App[None]):
         """Do it before all others."""
         self._steer(Verb.PRIORITIZE, priority=PRIORITY_NOW)
 
+    def action_move(self, up: bool) -> None:
+        """Let it change places with the row above it, or below it."""
+        view, path = self._view, self._selected_path
+        if view is None or path is None or path not in view.states or self.attendant is None:
+            return
+        there = sorted(view.states.values(), key=urgency)
+        place = there.index(view.states[path]) + (-1 if up else 2)
+        if not 0 <= place <= len(there):
+            self.notify("It is the first." if up else "It is the last.")
+            return
+        before = there[place] if place < len(there) else None
+        if before is not None and before.status in (Status.DONE, Status.CANCELLED):
+            before = None
+        self.attendant.put_before(self._machine, view.states[path].key, before.key if before else None)
+
+    def action_spend(self) -> None:
+        """Let it go on over a connection that costs by the byte, or not any more."""
+        if state := self._selected:
+            self._steer(Verb.SPARE if state.metered else Verb.SPEND)
+
     def action_hold(self) -> None:
         """Pause the whole queue, or let it go on."""
         if self._view and self.attendant:
@@ -286,54 +257,3 @@ class WatchApp(App[None]):
         self._show_detail()
         if self.attendant:
             self.attendant.look_at(machine)
-
-
-def _cells(state: TransferState, name: str) -> tuple[Any, ...]:
-    progress = state.progress
-    percent = words.percent(progress)
-    filled = BAR_WIDTH * (percent or 0) // 100
-    moving = state.status is Status.ONGOING
-    bar = Text("\N{BOX DRAWINGS HEAVY HORIZONTAL}" * filled, style="green" if moving else "blue")
-    bar.append("\N{BOX DRAWINGS LIGHT HORIZONTAL}" * (BAR_WIDTH - filled), style="dim")
-    done = f"{percent}% of {words.size(progress.bytes_total)}" if percent is not None else ""
-    return (
-        _ARROWS[state.key.direction],
-        _Name(name or words.short(state.key.file_id), state.path),
-        Text(words.status(state.status, state.reason), style=_STYLES.get(state.status, "dim")),
-        bar,
-        Text(done, justify="right"),
-        Text(words.rate(progress.rate) if moving and progress.rate else "", justify="right"),
-        Text(words.duration(progress.eta_s) if moving and progress.eta_s is not None else "", justify="right"),
-        words.priority(state.priority),
-    )
-
-
-def _counts(states: list[TransferState]) -> str:
-    counts: dict[str, int] = {}
-    for state in states:
-        counts[state.status] = counts.get(state.status, 0) + 1
-    rates = {
-        direction: sum(state.progress.rate for state in states if state.key.direction is direction)
-        for direction in Direction
-    }
-    moving = [f"{_ARROWS[direction]} {words.rate(rate)}" for direction, rate in rates.items() if rate]
-    return "   ".join([*(f"{count:,} {status}" for status, count in counts.items()), *moving])
-
-
-def _detail(state: TransferState, view: View) -> str:
-    lines = [f"{state.key.direction} of {view.names.get(state.key.file_id) or 'a file without a name'}"]
-    lines[0] += f"   {state.key.file_id}"
-    lines.append(words.status(state.status, state.reason, state.error))
-    if state.error and state.status not in (Status.FAILED, Status.SUSPENDED):
-        lines.append(f"last error: {words.printable(state.error)}")
-    facts = []
-    if state.requested_by:
-        facts.append(f"asked for by {words.printable(state.requested_by)}")
-    if state.store_id:
-        facts.append(f"{'to' if state.key.direction is Direction.UPLOAD else 'rather from'} store {state.store_id}")
-    facts += [
-        f"{words.size(source.received_bytes)} from {words.short(source.store_id)}"
-        + (f" ({source.reason})" if source.reason else "")
-        for source in state.sources
-    ]
-    return "\n".join([*lines, "   ".join(facts)])

@@ -1,4 +1,4 @@
-"""`pause`, `resume`, `cancel`, `retry` and `prioritize`: say something to transfers that are on their way."""
+"""`pause`, `resume`, `cancel`, `retry`, `prioritize`, `metered`, `reorder`: say something to transfers under way."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ _CHANGED: Final = {
     "cancel": "cancelled",
     "retry": "is tried again",
     "prioritize": "has priority",
+    "spend": "goes on where a connection costs, too",
+    "spare": "waits where a connection costs",
 }
 _UNCHANGED: Final = {
     "pause": "was paused already",
@@ -31,6 +33,8 @@ _UNCHANGED: Final = {
     "cancel": "had ended already",
     "retry": "has not failed",
     "prioritize": "had this priority already",
+    "spend": "did so already",
+    "spare": "did so already",
 }
 
 
@@ -114,6 +118,78 @@ def prioritize_command(
     """
     number = words.parse_priority(priority)
     return _steer(device, "prioritize", files, everything, store, machine, as_json, priority=number)
+
+
+@command("metered", "Let transfers go on where a connection costs, or not.")
+@click.argument("answer", metavar="yes|no", type=click.Choice(["yes", "no"]))
+@_options("All transfers.")
+@with_device
+def metered_command(
+    device: Device, *, answer: str, files: tuple[str, ...], everything: bool, store: str, machine: str, as_json: bool
+) -> int:
+    """Let the transfers of FILE go on over a connection that costs by the byte, too; or not any more.
+
+    \b
+    Examples:
+      dmedia-transfer metered yes film.mkv
+      dmedia-transfer metered no --all
+    """
+    return _steer(device, "spend" if answer == "yes" else "spare", files, everything, store, machine, as_json)
+
+
+@command("reorder", "Put transfers elsewhere in the queue.")
+@click.option("--before", "other", default="", metavar="OTHER", help="Just before the transfer of OTHER, as urgent.")
+@click.option("--first", "first", is_flag=True, help="Before all others of the same priority.")
+@click.option("--last", "last", is_flag=True, help="After all others of the same priority.")
+@click.option("--to", "store", default="", metavar="STORE", help="Only the uploads to STORE.")
+@on_option()
+@json_option()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@with_device
+def reorder_command(
+    device: Device,
+    *,
+    files: tuple[str, ...],
+    other: str,
+    first: bool,
+    last: bool,
+    store: str,
+    machine: str,
+    as_json: bool,
+) -> int:
+    """Put the transfers of FILE elsewhere in the queue, next to each other.
+
+    \b
+    Examples:
+      dmedia-transfer reorder film.mkv --first
+      dmedia-transfer reorder part2.mkv part3.mkv --before credits.mkv
+    """
+    if bool(other) + first + last != 1:
+        raise click.UsageError("Say one of --before, --first and --last.")
+    from dmedia_transfer.cli import queue
+
+    with queue.opened(device, machine) as wanted:
+        states = sorted(
+            (state for state in wanted.transfers() if state.status not in (Status.DONE, Status.CANCELLED)),
+            key=lambda state: (-state.priority, state.order),
+        )
+        moved = _meant(device, states, files, device.store_id(store))
+        keys = [state.key for state in moved]
+        before = None
+        if other:
+            before = _meant(device, states, [other], "")[0].key
+        elif first:
+            rest = (one for one in states if one.key not in keys and one.priority == moved[0].priority)
+            before = next((one.key for one in rest), None)
+        changed = wanted.put_before(keys, before)
+    output = Output(as_json=as_json)
+    output.value({"changed": changed})
+    where = f"before the {before.direction} of {words.short(before.file_id)}" if before else "after all others"
+    for state in moved:
+        output.line(f"{state.key.direction} of {words.short(state.key.file_id)}: {where if changed else 'stays there'}")
+    if wanted.note:
+        note(wanted.note)
+    return 0
 
 
 def _check_usage(files: Sequence[str], everything: bool, store: str) -> None:

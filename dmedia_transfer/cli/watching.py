@@ -57,6 +57,9 @@ class Attendant(Protocol):
     def steer(self, machine: str, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> None:
         """Say something to transfers."""
 
+    def put_before(self, machine: str, key: TransferKey, before: TransferKey | None) -> None:
+        """Give a transfer another place in the queue: just before another one, or after all."""
+
     def hold(self, machine: str, held: bool) -> None:
         """Pause a whole queue, or let it go on."""
 
@@ -113,6 +116,12 @@ class Threads:
         def say(wanted: Queue) -> str:
             changed = wanted.steer(command, keys, priority=priority)
             return f"{command}: {words.counted(len(changed), 'transfer')}" if changed else f"{command}: nothing to do"
+
+        self._order(machine, say)
+
+    def put_before(self, machine: str, key: TransferKey, before: TransferKey | None) -> None:
+        def say(wanted: Queue) -> str:
+            return "it has another place" if wanted.put_before([key], before) else "it stays where it is"
 
         self._order(machine, say)
 

@@ -195,6 +195,12 @@ class Client:
         said = self._connection.call(ROOT, PROPERTIES, "GetAll", variant("(s)", (MANAGER,)), "(a{sv})")[0]
         return manager_state(said)
 
+    def put_before(self, transfers: Sequence[Transfer], before: Transfer | None) -> bool:
+        """Give transfers another place in the queue: just before another one, with its priority, or after all: None."""
+        target = busnames.AFTER_ALL if before is None else before.path
+        arguments = variant("(aoo)", ([each.path for each in transfers], target))
+        return bool(self._connection.call(ROOT, MANAGER, "PutBefore", arguments, "(b)")[0])
+
     def pause_all(self) -> bool:
         """Hold the whole queue; says whether that changed anything."""
         return bool(self._connection.call(ROOT, MANAGER, "PauseAll", None, "(b)")[0])

@@ -27,6 +27,7 @@ class TransferState:
     requested_by: str
     sources: tuple[SourceUse, ...]  # where a download that is under way comes from
     metered: bool = False  # goes on over a connection that costs by the byte, whatever the settings say
+    order: float = 0.0  # its place in the queue among those of its priority
 
     @property
     def path(self) -> str:
@@ -141,6 +142,7 @@ def transfer_state(said: Mapping[str, Any]) -> TransferState:
         requested_by=said["RequestedBy"],
         sources=tuple(_source(*each) for each in said["Sources"]),
         metered=said["Metered"],
+        order=said["Order"],
     )
 
 

@@ -222,6 +222,9 @@ def _edits(verb: Verb, entries: Sequence[Entry], failures: Mapping[str, Failure]
             return _change([entry for entry in entries if entry.paused != paused], paused=paused)
         case Verb.PRIORITIZE:
             return _change([entry for entry in entries if entry.priority != priority], priority=priority)
+        case Verb.SPEND | Verb.SPARE:
+            metered = verb is Verb.SPEND
+            return _change([entry for entry in entries if entry.metered != metered], metered=metered)
         case Verb.CANCEL:
             return [RemoveEntries(tuple(entry.identity for entry in entries))] if entries else []
         case Verb.RETRY:
@@ -230,9 +233,11 @@ def _edits(verb: Verb, entries: Sequence[Entry], failures: Mapping[str, Failure]
             assert_never(verb)
 
 
-def _change(entries: Sequence[Entry], *, paused: bool | None = None, priority: int | None = None) -> list[QueueEdit]:
+def _change(
+    entries: Sequence[Entry], *, paused: bool | None = None, priority: int | None = None, metered: bool | None = None
+) -> list[QueueEdit]:
     identities = tuple(entry.identity for entry in entries)
-    return [ChangeEntries(identities, paused=paused, priority=priority)] if identities else []
+    return [ChangeEntries(identities, paused=paused, priority=priority, metered=metered)] if identities else []
 
 
 def _transfer(key: TransferKey, entries: Sequence[Entry], failures: Mapping[str, Failure], order: int) -> Transfer:

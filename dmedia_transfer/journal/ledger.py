@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ class Ledger:
             for identity, text in self._database.rows("SELECT identity, failure FROM failures")
         }
 
-    def failed(self, identities: Sequence[str], failure: Failure, *, attempts: int = 0) -> None:
+    def failed(
+        self, key: TransferKey, identities: Sequence[str], failure: Failure, size: int, *, attempts: int = 0
+    ) -> None:
         """A transfer has failed; its entries stay in the queue."""
         now = time.time()
         with self._database.write("failure") as connection:
@@ -52,6 +55,7 @@ class Ledger:
                 "INSERT OR REPLACE INTO failures (identity, failure, attempts, time) VALUES (?, ?, ?, ?)",
                 [(identity, codec.write_failure(failure), attempts, now) for identity in identities],
             )
+            self._lines(connection, [(*key, Status.FAILED, codec.write_failure(failure), now, size)])
 
     def attempts(self) -> Mapping[str, int]:
         """How often those were tried that `failures` tells of."""
@@ -91,12 +95,7 @@ class Ledger:
         now = time.time()
         gone = [(identity, status) for _, identities, status, _ in endings for identity in identities]
         with self._database.write("ended") as connection:
-            connection.executemany(
-                "INSERT INTO history (direction, file_id, store_id, status, failure, time, bytes) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(*key, status, failure, now, size) for key, _, status, size in endings],
-            )
-            connection.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (HISTORY_LINES,))
+            self._lines(connection, [(*key, status, failure, now, size) for key, _, status, size in endings])
             connection.executemany(
                 "INSERT OR REPLACE INTO tombstones (identity, outcome, time) VALUES (?, ?, ?)",
                 [(identity, status, now) for identity, status in gone],
@@ -115,8 +114,16 @@ class Ledger:
                 self._swept = now
                 connection.execute("DELETE FROM tombstones WHERE time < ?", (now - TOMBSTONES_S,))
 
+    def _lines(self, connection: sqlite3.Connection, lines: Sequence[tuple[object, ...]]) -> None:
+        connection.executemany(
+            "INSERT INTO history (direction, file_id, store_id, status, failure, time, bytes) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            lines,
+        )
+        connection.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (HISTORY_LINES,))
+
     def history(self, limit: int = HISTORY_LINES) -> list[Ended]:
-        """The transfers that ended last, the latest first."""
+        """The transfers that ended last, the latest first; a failed one may have been tried again since."""
         rows = self._database.rows(
             "SELECT direction, file_id, store_id, status, failure, time, bytes FROM history ORDER BY id DESC LIMIT ?",
             (limit,),

@@ -96,7 +96,7 @@ class Endings:
         self._board.change(item, failure=failure)
         self._board.event(item, Event.FAIL)
         self._failures.update((identity, failure) for identity in item.identities)
-        self._ledger.failed(item.identities, failure)
+        self._ledger.failed(item.transfer.key, item.identities, failure, item.transfer.progress.bytes_total)
 
     def retried(self, item: Item) -> None:
         """A failed one is wanted again."""

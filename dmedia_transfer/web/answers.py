@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 
 from dmedia_transfer import __version__, statusdoc
-from dmedia_transfer.model import Direction
+from dmedia_transfer.model import Direction, Failure, TransferKey
 from dmedia_transfer.states import Status
 from dmedia_transfer.statusdoc import StatusDocument
 from dmedia_transfer.web.api import Api
@@ -69,3 +70,29 @@ def hostname(machine: Raw) -> str:
     """How a machine calls itself, as far as that is a text."""
     name = machine.get("hostname")
     return name[:256] if isinstance(name, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`edges.EndedTransfer` of another machine."""
+
+    key: TransferKey
+    status: Status
+    failure: Failure | None
+    time: float
+    bytes: int
+
+
+def history_of(api: Api, machine_id: str) -> list[Ended]:
+    """What another machine has told of the transfers that ended there last, the latest first. Blocks."""
+    status = told_by(api, machine_id)
+    return [
+        Ended(
+            TransferKey(line.action, line.file_id, line.store_id if line.action is Direction.UPLOAD else ""),
+            line.status,
+            Failure("TransferError", line.error) if line.error else None,
+            line.time,
+            line.bytes_total,
+        )
+        for line in (status.finished if status is not None else ())
+    ]

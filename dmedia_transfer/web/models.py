@@ -284,7 +284,7 @@ class NewPlace(Model):
 class Many(Model):
     """A command to many transfers."""
 
-    verb: Literal["pause", "resume", "cancel", "retry", "prioritize"]
+    verb: Literal["pause", "resume", "cancel", "retry", "prioritize", "spend", "spare"]
     ids: list[TransferId] = Field(min_length=1, max_length=MOST_FILES)
     priority: Priority = Field(0, description="for `prioritize`")
 
@@ -393,7 +393,7 @@ class PageQuery(Model):
     limit: PageSize = 100
 
 
-class HistoryQuery(PageQuery):
+class HistoryQuery(PageQuery, OfMachine):
     """Which lines of the history."""
 
     status: list[Literal["done", "failed", "cancelled"]] = Field(default=[], description="only those that ended so")

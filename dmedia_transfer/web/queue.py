@@ -140,8 +140,15 @@ def _trouble(transfer: Transfer) -> TroubleOut:
 
 
 async def list_history(api: Api, query: HistoryQuery) -> History:
-    """List what has ended, the latest first."""
-    lines = await api.bridge.thread(api.edges.history)
+    """List what has ended, the latest first; what has failed may have been tried again since.
+
+    Another machine tells of the last twenty only.
+    """
+    machine = await api.other_machine(query.machine)
+    if machine is None:
+        lines: Sequence[EndedTransfer] = await api.bridge.thread(api.edges.history)
+    else:
+        lines = await api.bridge.thread(answers.history_of, api, machine["_id"])
     wanted = [line for line in lines if not query.status or str(line.status) in query.status]
     page = wanted[query.offset : query.offset + query.limit]
     names = await api.facts.names(line.key.file_id for line in page)

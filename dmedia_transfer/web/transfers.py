@@ -152,9 +152,9 @@ async def prioritize_transfer(api: Api, transfer: TransferId, query: OfMachine, 
     return await _steer(api, Verb.PRIORITIZE, transfer, query, priority=body.priority)
 
 
-async def let_transfer_cost(api: Api, transfer: TransferId, body: NewMetered) -> Changed:
+async def let_transfer_cost(api: Api, transfer: TransferId, query: OfMachine, body: NewMetered) -> Changed:
     """Let a transfer go on over a connection that costs by the byte, or not any more."""
-    return Changed(changed=await api.main(api.edges.control.set_metered, key_of(transfer), body.metered))
+    return await _steer(api, Verb.SPEND if body.metered else Verb.SPARE, transfer, query)
 
 
 async def _steer(api: Api, verb: Verb, transfer: str, query: OfMachine, *, priority: int = 0) -> Changed:
@@ -176,6 +176,8 @@ def _say(api: Api, verb: Verb, key: TransferKey, priority: int) -> bool:
         Verb.CANCEL: control.cancel,
         Verb.RETRY: control.retry,
         Verb.PRIORITIZE: lambda key: control.set_priority(key, priority),
+        Verb.SPEND: lambda key: control.set_metered(key, True),
+        Verb.SPARE: lambda key: control.set_metered(key, False),
     }
     return commands[verb](key)
 

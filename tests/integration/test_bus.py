@@ -191,6 +191,23 @@ def test_the_whole_queue_is_held_and_let_go(caller: Caller) -> None:
     assert said == [(True,), (False,), (True,), (False,)]
 
 
+def test_transfers_get_another_place_in_the_queue(bus_service: ServiceThread, caller: Caller) -> None:
+    first, second, third = (DOWNLOAD._replace(file_id=letter * 48) for letter in "ABC")
+    for order, key in enumerate((first, second, third), start=1):
+        bus_service.do(partial(bus_service.control.add, Transfer(key, order=order)))
+
+    def in_order() -> list[str]:
+        objects = caller.call(ROOT, OBJECT_MANAGER, "GetManagedObjects")[0]
+        return sorted(objects, key=lambda path: float(objects[path][TRANSFER]["Order"]))
+
+    moved = variant("(aoo)", [path_of(third)], path_of(first))
+    assert caller.call(ROOT, MANAGER, "PutBefore", moved) == (True,)
+    assert in_order() == [path_of(key) for key in (third, first, second)]
+    assert caller.call(ROOT, MANAGER, "PutBefore", variant("(aoo)", [path_of(third)], "/")) == (True,)
+    assert in_order() == [path_of(key) for key in (first, second, third)]
+    assert caller.call(ROOT, MANAGER, "PutBefore", variant("(aoo)", [path_of(third)], path_of(third))) == (False,)
+
+
 def test_limits_are_set_and_shown(bus_service: ServiceThread, caller: Caller) -> None:
     limits = {"download_bps": GLib.Variant("t", 500_000), "connections": GLib.Variant("u", 2)}
     assert caller.call(ROOT, MANAGER, "SetLimits", variant("(a{sv})", limits)) == ()
@@ -271,6 +288,8 @@ OTHER = f"{ROOT}/downloads/{'A' * 48}"
             "max_transfers: 1000",
         ),
         (ROOT, MANAGER, "Resolve", variant("(u)", 1), busnames.INVALID_ARGS, "Resolve takes (s)"),
+        (ROOT, MANAGER, "PutBefore", variant("(aoo)", [OTHER], "/"), busnames.UNKNOWN_OBJECT, "A" * 48),
+        (ROOT, MANAGER, "PutBefore", variant("(aoo)", [ROOT], "/"), busnames.UNKNOWN_OBJECT, ROOT),
         (ROOT, MANAGER, "Explode", None, busnames.UNKNOWN_METHOD, "Explode"),
         (ROOT, "com.example.X", "PauseAll", None, busnames.UNKNOWN_INTERFACE, "com.example.X"),
         (ROOT, TRANSFER, "Pause", None, busnames.UNKNOWN_INTERFACE, TRANSFER),
@@ -364,6 +383,7 @@ def test_a_transfer_shows_itself(bus_service: ServiceThread, caller: Caller) -> 
         "Rate": 1,
         "Eta": 4,
         "Priority": 10,
+        "Order": 0.0,
         "Metered": False,
         "Error": "",
         "RequestedBy": "me",
@@ -444,7 +464,7 @@ def test_introspection_says_what_the_xml_says(
     assert [shape(each) for each in told] == [shape(written)]
 
 
-SAMPLES = {"s": FILE_ID, "a{sv}": {}, "as": [FILE_ID], "i": 5, "b": True, "u": 7}
+SAMPLES = {"s": FILE_ID, "a{sv}": {}, "as": [FILE_ID], "i": 5, "b": True, "u": 7, "o": "/", "ao": [path_of(DOWNLOAD)]}
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_bucket_that_cannot_be_reached_is_wrong_and_one_that_is_not_enabled_is
 def test_what_failed_is_told(running: Terminal) -> None:
     key = TransferKey(Direction.DOWNLOAD, "A" * 48, "")
     with Journal(running.home / "state" / "journal.sqlite", owner=True) as journal:
-        journal.ledger.failed(["x"], Failure.of(NoSource("no store has it")))
+        journal.ledger.failed(key, ["x"], Failure.of(NoSource("no store has it")), 0)
         journal.ledger.ended(key, ["y"], Status.DONE, 1)
     found = findings(running, code=0)
     assert verdicts(found, "journal") == ["good"]

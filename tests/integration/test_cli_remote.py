@@ -96,6 +96,7 @@ def test_what_the_tv_does_is_listed_as_it_told_last(library: Terminal) -> None:
     [
         (("pause",), {"paused": True}),
         (("prioritize", "now"), {"priority": 100}),
+        (("metered", "yes"), {"metered": True}),
     ],
 )
 def test_transfers_of_the_tv_are_steered(library: Terminal, command: tuple[str, ...], changed: dict[str, Any]) -> None:
@@ -105,6 +106,15 @@ def test_transfers_of_the_tv_are_steered(library: Terminal, command: tuple[str, 
     assert changed.items() <= entry.items()
     library.run("cancel", FILM, "--on", "tv")
     assert queue_of(library, TV) == []
+
+
+def test_transfers_of_the_tv_get_another_place(library: Terminal) -> None:
+    songs = [letter * 48 for letter in "ABC"]
+    for song in songs:
+        library.run("download", song, "--on", "tv")
+    library.run("reorder", songs[2], songs[1], "--before", songs[0], "--on", "tv")
+    assert [entry["file_id"] for entry in queue_of(library, TV)] == [songs[2], songs[1], songs[0]]
+    assert "it sees changes when it has synced" in library.err
 
 
 def test_what_has_failed_on_the_tv_is_tried_again_under_a_new_id(library: Terminal) -> None:

@@ -21,7 +21,8 @@ from dmedia_transfer.cli.device import Device
 from dmedia_transfer.cli.watching import Neighbour, Threads, View
 from dmedia_transfer.couch.embedded import launch
 from dmedia_transfer.errors import AccessDenied, NoSource
-from dmedia_transfer.model import PRIORITY_NOW, Direction, Entry, Transfer, TransferKey, Verb
+from dmedia_transfer.journal import Journal
+from dmedia_transfer.model import PRIORITY_NOW, Direction, Entry, Failure, Transfer, TransferKey, Verb
 from dmedia_transfer.states import Event, Reason, Status
 from tests.bus import ServiceThread
 from tests.cli import Terminal
@@ -92,6 +93,45 @@ class TestWithoutADaemon:
         terminal.run("cancel", "song")
         assert [entry["file_id"] for entry in queue_of(terminal)] == [FILM]
         assert terminal.run("retry", "--all") == "there is none\n"
+
+    def test_transfers_get_another_place_in_the_queue(self, terminal: Terminal) -> None:
+        third = "T" * 48
+        for file_id in (FILM, SONG, third):
+            terminal.run("download", file_id)
+        assert (
+            terminal.run("reorder", third, "--first")
+            == "download of TTTTTTTTTTTT: before the download of FILMAAAAAAAA\n"
+        )
+        assert [entry["file_id"] for entry in queue_of(terminal)] == [third, FILM, SONG]
+        assert terminal.run("reorder", "film", "--last") == "download of FILMAAAAAAAA: after all others\n"
+        assert terminal.json("reorder", third, "song", "--before", "film") == {"changed": True}
+        assert [entry["file_id"] for entry in queue_of(terminal)] == [third, SONG, FILM]
+        assert [line.partition("\t")[0] for line in terminal.run("list").splitlines()] == [third, SONG, FILM]
+        assert terminal.run("reorder", "song", "--before", "song") == "download of SONGAAAAAAAA: stays there\n"
+        assert "--before, --first and --last" in terminal.run("reorder", "song", code=2)
+        assert "--before, --first and --last" in terminal.run("reorder", "song", "--first", "--last", code=2)
+
+    def test_transfers_may_go_on_where_a_connection_costs_or_not(self, terminal: Terminal) -> None:
+        terminal.run("download", FILM)
+        assert (
+            terminal.run("metered", "yes", FILM) == "download of FILMAAAAAAAA: goes on where a connection costs, too\n"
+        )
+        assert [entry["metered"] for entry in queue_of(terminal)] == [True]
+        assert terminal.run("metered", "yes", "--all") == "download of FILMAAAAAAAA: did so already\n"
+        assert terminal.run("metered", "no", "--all") == "download of FILMAAAAAAAA: waits where a connection costs\n"
+        assert "maybe" in terminal.run("metered", "maybe", FILM, code=2)
+
+    def test_what_has_ended_is_listed_however_it_ended(self, stocked: Terminal) -> None:
+        assert stocked.run("history") == ""
+        (line,) = stocked.lines("import", stocked.file("film.mkv"))
+        key = TransferKey(Direction.DOWNLOAD, line["file_id"], "")
+        with Journal(stocked.home / "state" / "journal.sqlite", owner=True) as journal:
+            journal.ledger.ended(key, ["a"], Status.DONE, 1000)
+            journal.ledger.failed(key, ["b"], Failure("NoSource", "no store has it"), 1000)
+        failed, done = stocked.json("history")
+        assert (failed["name"], failed["status"], failed["error"]) == ("film.mkv", "failed", "no store has it")
+        assert (done["status"], done["bytes"]) == ("done", 1000)
+        assert "\tfailed: no store has it\t" in stocked.run("history", "-n", "1")
 
     def test_the_whole_queue_is_paused_and_resumed(self, terminal: Terminal) -> None:
         assert terminal.json("pause", "--all") == {"queue_paused": True, "changed": True}

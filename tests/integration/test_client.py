@@ -83,6 +83,13 @@ def test_commands_say_whether_they_changed_anything(client: Client) -> None:
     transfer = client.queue_download(FILE_ID)
     assert (transfer.pause(), transfer.pause(), transfer.resume(), transfer.retry()) == (True, False, True, False)
     assert (transfer.set_priority(10), transfer.set_priority(10)) == (True, False)
+    assert (transfer.set_metered(True), transfer.set_metered(True)) == (True, False)
+    other = client.queue_download("B" * 48)
+    assert (client.put_before([other], transfer), client.put_before([other], other)) == (True, False)
+    assert other.state().order < transfer.state().order
+    assert client.put_before([other], None)
+    assert other.state().order > transfer.state().order
+    assert transfer.state().metered
     assert (transfer.cancel(), transfer.cancel()) == (True, False)
     assert (client.pause_all(), client.pause_all(), client.resume_all()) == (True, False, True)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from dmedia_transfer import documents
 from dmedia_transfer.errors import NoSource, StoreMissing
@@ -27,72 +26,14 @@ from dmedia_transfer.model import (
 from dmedia_transfer.ports import Pieces
 from dmedia_transfer.states import Event, Reason, Status
 from dmedia_transfer.web.server import WebServer
-from tests.browser import DESKTOP, PHONE, WAIT_MS, browsing, page_in, violations
+from tests.browser import DESKTOP, PHONE, page_in, violations
 from tests.factories import OTHER_STORE_ID, STORE_ID, content, file_spec
+from tests.page import FILES, KEYS, NAMES, OTHER_MACHINE, go_to, row, status_of, told, visit
 from tests.waiting import eventually
 from tests.web import SECRET, WebHost
 
 DOCS = Path(__file__).parents[2] / "docs"
 PICTURES = os.environ.get("DMEDIA_TEST_PICTURES")  # set: docs/page-*.png are made anew
-OTHER_MACHINE = "N" * 24
-NAMES = ["Alps.mkv", "Birds.mkv", "Coast.mkv", "Desert.mkv"]
-FILES = [file_spec(content(1000, seed=seed)) for seed in range(len(NAMES))]
-KEYS = [TransferKey(Direction.DOWNLOAD, file.file_id, "") for file in FILES]
-
-expect.set_options(timeout=WAIT_MS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One browser for all tests."""
-    with browsing() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that nobody has opened."""
-    with page_in(browser) as page:
-        yield page
-
-
-@pytest.fixture
-def films(web: WebHost) -> WebHost:
-    """Four downloads: one that moves, and three that wait."""
-    for number, (file, name) in enumerate(zip(FILES, NAMES, strict=True)):
-        web.add_file(file, name=name)
-        web.main.call(web.control.add, Transfer(KEYS[number], progress=Progress(0, 80_000_000), order=number))
-    web.main.call(web.control.on, KEYS[0], Event.START)
-    return web
-
-
-def visit(page: Page, web: WebHost) -> None:
-    """Open the page by the link, as `dmedia-transfer web` tells it."""
-    page.goto(web.post("/links", status=201)["url"])
-    expect(page.locator("#connection")).to_have_text("connected")
-
-
-def go_to(page: Page, view: str) -> None:
-    """Look at another view."""
-    link = page.get_by_role("navigation").get_by_role("link", name=view)
-    link.click()
-    expect(link).to_have_attribute("aria-current", "page")
-
-
-def row(page: Page, name: str) -> Locator:
-    """The row of a file."""
-    return page.get_by_role("listitem").filter(has_text=name)
-
-
-def told(page: Page, text: str) -> None:
-    """The outcome of what was done is told."""
-    expect(page.locator("#toasts").get_by_text(text)).to_be_visible()
-
-
-def status_of(web: WebHost, number: int) -> Status | None:
-    """What the manager says of a film."""
-    found = web.control.transfers().get(KEYS[number])
-    return found.status if found else None
 
 
 def test_the_link_opens_the_page_which_shows_how_far_how_fast_and_how_long_still(films: WebHost, page: Page) -> None:
@@ -193,7 +134,9 @@ def test_the_queue_is_put_in_another_order_by_dragging_and_by_keys(films: WebHos
     visit(page, films)
     names = page.locator("#rows .name")
     expect(names).to_have_text(NAMES)
-    row(page, "Desert.mkv").drag_to(row(page, "Birds.mkv"), source_position={"x": 80, "y": 12})
+    row(page, "Desert.mkv").drag_to(
+        row(page, "Birds.mkv"), source_position={"x": 80, "y": 12}, target_position={"x": 80, "y": 12}
+    )
     told(page, "“Desert.mkv” comes before “Birds.mkv” now.")
     expect(names).to_have_text(["Alps.mkv", "Desert.mkv", "Birds.mkv", "Coast.mkv"])
     row(page, "Birds.mkv").focus()

@@ -79,6 +79,8 @@ def test_a_transfer_is_steered_and_the_answer_says_whether_that_changed_anything
     assert web.post(f"/transfers/{ID}/priority", {"priority": 100}) == {"changed": True}
     assert web.get(f"/transfers/{ID}")["priority"] == 100
     assert web.post(f"/transfers/{ID}/metered", {"metered": True}) == {"changed": True}
+    assert web.post("/steer", {"verb": "spare", "ids": [ID]}) == {"changed": [ID], "unknown": []}
+    assert web.get(f"/transfers/{ID}")["metered"] is False
     assert web.post(f"/transfers/{ID}/retry") == {"changed": False}
     web.main.call(web.control.on, DOWNLOAD, Event.FAIL, failure=Failure("Permanent", "no"))
     assert web.post(f"/transfers/{ID}/retry") == {"changed": True}
@@ -111,6 +113,18 @@ def test_transfers_get_another_place_in_the_queue_here_and_elsewhere(web: WebHos
     assert web.post("/order?machine=tv", {"ids": [third, first], "before": None}) == {"changed": True}
     assert [raw["id"] for raw in web.documents.raws[OTHER_MACHINE]["queue"]] == ["B", "C", "A"]
     assert [one["file_id"][0] for one in web.get("/transfers?machine=tv")["items"]] == ["B", "C", "A"]
+
+
+def test_a_transfer_of_another_machine_may_cost_or_not(web: WebHost) -> None:
+    web.documents.put(
+        documents.new_machine(OTHER_MACHINE, "tv", time=1.0) | {"queue": [{"id": "A", "file_id": "A" * 48}]}
+    )
+    one = f"download-{'A' * 48}"
+    assert web.post(f"/transfers/{one}/metered?machine=tv", {"metered": True}) == {"changed": True}
+    assert web.documents.raws[OTHER_MACHINE]["queue"][0]["metered"] is True
+    assert web.get(f"/transfers/{one}?machine=tv")["metered"] is True
+    assert web.post("/steer?machine=tv", {"verb": "spare", "ids": [one]}) == {"changed": [one], "unknown": []}
+    assert web.documents.raws[OTHER_MACHINE]["queue"][0]["metered"] is False
 
 
 def test_the_whole_queue_is_held_and_let_go(web: WebHost) -> None:

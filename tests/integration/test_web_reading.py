@@ -129,11 +129,17 @@ def test_machines_are_told_with_what_they_do(web: WebHost) -> None:
     other = documents.new_machine(OTHER_MACHINE, "tv", time=1.0) | {"queue": [{"file_id": FILM.file_id}]}
     web.documents.put(other)
     moving = Transfer(DOWNLOAD, status=Status.ONGOING, progress=Progress(5, 1000, rate=7.0))
-    web.documents.put(statusdoc.write_status(OTHER_MACHINE, [moving], problems=["its disk is full"], time=50.0))
+    gone = statusdoc.Finished(Transfer(UPLOAD, status=Status.FAILED, failure=Failure("NoSource", "no")), time=40.0)
+    web.documents.put(
+        statusdoc.write_status(OTHER_MACHINE, [moving], finished=[gone], problems=["its disk is full"], time=50.0)
+    )
     this, tv = web.get("/machines")["items"]
     assert (this["hostname"], this["this"]) == ("desk", True)
     assert (tv["id"], tv["queued"], tv["heard"], tv["download_rate"]) == (OTHER_MACHINE, 1, 50.0, 7.0)
     assert tv["problems"] == ["its disk is full"]
+    (ended,) = web.get("/history?machine=tv")["items"]
+    assert (ended["file_id"], ended["status"], ended["error"], ended["time"]) == (UPLOAD.file_id, "failed", "no", 40.0)
+    assert web.get("/history?machine=tv&status=done")["items"] == []
     for name in ("tv", OTHER_MACHINE):
         page = web.get(f"/transfers?machine={name}")
         assert [(one["file_id"], one["status"], one["bytes_done"]) for one in page["items"]] == [
@@ -151,11 +157,18 @@ def test_history_is_the_journals(web: WebHost) -> None:
     web.add_file(song, name="song.ogg")
     web.journal.ledger.ended(UPLOAD._replace(file_id=song.file_id), ["a"], Status.DONE, 2000)
     web.journal.ledger.ended(DOWNLOAD, ["b"], Status.CANCELLED, 1000)
+    web.journal.ledger.failed(DOWNLOAD, ["c"], Failure("NoSource", "no store has it"), 1000)
     told = web.get("/history")
-    assert [(one["status"], one["bytes"]) for one in told["items"]] == [("cancelled", 1000), ("done", 2000)]
-    assert told["items"][1]["name"] == "song.ogg"
+    assert [(one["status"], one["bytes"]) for one in told["items"]] == [
+        ("failed", 1000),
+        ("cancelled", 1000),
+        ("done", 2000),
+    ]
+    assert told["items"][0]["error"] == "no store has it"
+    assert told["items"][2]["name"] == "song.ogg"
+    assert web.get("/history?status=failed")["total"] == 1
     assert web.get("/history?status=done")["total"] == 1
-    assert web.get("/history?offset=2")["items"] == []
+    assert web.get("/history?offset=3")["items"] == []
 
 
 def test_problems_say_what_to_do(web: WebHost) -> None:

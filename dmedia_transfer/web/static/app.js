@@ -10,7 +10,7 @@ import { Jobs } from "./jobs.js";
 import { Limits } from "./limits.js";
 import { List } from "./list.js";
 import { loadStores, showHistory, showMachines, showProblems, showStores } from "./panels.js";
-import { dragRows, onOrderKey } from "./order.js";
+import { dragRows, moveByOne, onOrderKey } from "./order.js";
 import { onKey } from "./steer.js";
 import { doing, toast } from "./tell.js";
 import { Uploads, takeDrops } from "./uploads.js";
@@ -18,17 +18,19 @@ import { Uploads, takeDrops } from "./uploads.js";
 const POLL_MS = 5000; // of another machine
 const GATHER_MS = 100; // rows are arranged anew at most so often
 const VIEWS = ["transfers", "problems", "jobs", "machines", "stores", "limits", "history"];
+const HERE_ONLY = { jobs: "These are the imports and verifications of", limits: "These are the limits of",
+  stores: "These are the stores as they are seen from" };
 const CONNECTION = { live: "connected", lost: "connection lost, trying again", over: "not signed in" };
 
 const $ = (id) => document.getElementById(id);
 const book = new Book();
 const find = (id) => book.get(id);
-const detail = new Detail($("detail"), find, (id) => {
+const detail = new Detail($("detail"), { find, move: (one, up) => moveByOne(one, up, book), closed: (id) => {
   list.select(null);
   const index = book.shown.indexOf(id);
   if (index >= 0) list.go(index);
   else $("list").focus();
-});
+} });
 const open = (id) => { list.select(id); detail.open(id); };
 const list = new List({ box: $("list"), rows: $("rows"), find, open,
   key: (event, one) => onOrderKey(event, one, book) || onKey(event, one) });
@@ -106,7 +108,8 @@ async function load() {
     const [told] = await Promise.all([get("/summary"), book.load()]);
     showSummary(told);
     arrange();
-    await Promise.all([refreshProblems(), loadMachines(), graph.load(), showView()]);
+    await Promise.all([refreshProblems(), loadMachines(), graph.load()]);
+    await showView();
   } catch (error) { quietly(error); }
 }
 
@@ -153,6 +156,13 @@ function hear(name, data) {
 let refreshing = null;
 const refreshSoon = () => { refreshing ??= setTimeout(() => { refreshing = null; refreshProblems(); if (view === "history") showHistory().catch(quietly); }, 500); };
 
+// What a view tells of, where that is not the machine that was chosen.
+function whose() {
+  if (!where.machine || !HERE_ONLY[view]) return "";
+  const name = $("machine").selectedOptions[0]?.text || "the other machine";
+  return `${HERE_ONLY[view]} this machine, ${here?.hostname ?? ""}. What ${name} has is told by nobody else.`;
+}
+
 const SHOW = {
   transfers: () => undefined,
   problems: refreshProblems,
@@ -174,6 +184,8 @@ async function showView() {
     }
     else link.removeAttribute("aria-current");
   }
+  $("whose").textContent = whose();
+  $("whose").hidden = !$("whose").textContent;
   list.soon();
   try { await SHOW[view](); } catch (error) { toast(error.message, true); }
 }

@@ -10,8 +10,9 @@ const EVERY_MS = 2000;
 const SOURCE_WORDS = { active: "gives", waiting: "waits", demoted: "set aside" };
 
 export class Detail {
-  constructor(aside, find, closed) {
-    Object.assign(this, { aside, find, closed });
+  // `find(id)`: the transfer; `move(transfer, up)`: change places with a neighbour; `closed(id)`: it is seen no more.
+  constructor(aside, { find, move, closed }) {
+    Object.assign(this, { aside, find, move, closed });
     this.id = null;
     this.timer = null;
     aside.addEventListener("keydown", (event) => {
@@ -55,13 +56,17 @@ export class Detail {
     this.go = button(() => toggle(current()));
     this.again = button(() => retry(current()));
     this.stop = button(() => cancel(current()), true);
+    this.sooner = button(() => this.move(current(), true));
+    this.later = button(() => this.move(current(), false));
+    this.sooner.append("Move up");
+    this.later.append("Move down");
     this.again.append("Retry");
     this.stop.append("Cancel");
     this.urgent = make("select", { onchange: (event) => prioritize(current(), Number(event.target.value)) },
       ...STEPS.map((each) => make("option", { value: String(each) }, priority(each))));
     this.cost = make("input", { type: "checkbox", onchange: (event) => allowCost(current(), event.target.checked) });
     this.costs = make("label", { class: "check" }, this.cost, " also where a connection costs");
-    this.actions.append(this.go, this.again, this.stop,
+    this.actions.append(this.go, this.again, this.stop, this.sooner, this.later,
       make("label", { class: "inline" }, "Priority ", this.urgent), this.costs);
   }
 
@@ -93,13 +98,12 @@ export class Detail {
     this.go.textContent = RESTING.has(one.status) ? "Resume" : "Pause";
     this.go.hidden = over || one.status === "failed";
     this.again.hidden = one.status !== "failed";
-    this.stop.hidden = over;
+    this.stop.hidden = this.sooner.hidden = this.later.hidden = over;
     if (!STEPS.includes(one.priority) && ![...this.urgent.options].some((each) => each.value === String(one.priority))) {
       this.urgent.append(make("option", { value: String(one.priority) }, String(one.priority)));
     }
     this.urgent.value = String(one.priority);
     this.cost.checked = one.metered;
-    this.costs.hidden = Boolean(where.machine);
     const facts = [["Asked for", moment(one.time)], ["By", one.requested_by], ["File", one.file_id], ["To store", one.action === "upload" ? one.store_id : ""]];
     this.facts.replaceChildren(...facts.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   }

@@ -21,7 +21,7 @@ export class List {
     rows.addEventListener("focusin", (event) => this.stand(event.target.closest("li").dataset.id));
     rows.addEventListener("click", (event) => {
       const row = event.target.closest("li");
-      if (row && !event.target.closest("button")) open(row.dataset.id);
+      if (row && !event.target.closest("button, .grip")) open(row.dataset.id);
     });
   }
 

@@ -63,7 +63,7 @@ export async function showProblems(find, after) {
 }
 
 export async function showHistory() {
-  const { items, total } = await get("/history", { limit: 200 }, { machine: false });
+  const { items, total } = await get("/history", { limit: 200 });
   const head = ["", "File", "Ended", "When", "Size"].map((each, index) =>
     make("th", { scope: "col", class: index === 4 ? "number" : "" }, each || make("span", { class: "hidden" }, "Direction")));
   const rows = items.map((each) => make("tr", {},

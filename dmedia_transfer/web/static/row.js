@@ -37,10 +37,11 @@ export class Row {
     this.done = span("done");
     this.left = span("left");
     this.arrow = make("span", { class: "arrow" });
+    this.grip = make("span", { class: "grip", ariaHidden: "true", title: "Drag to move it in the queue" }, "⠿");
     this.bar = make("progress", { class: "bar", max: 100 });
     this.go = button("go", () => toggle(current(this.id)));
     this.stop = button("cancel", () => cancel(current(this.id)));
-    this.element = make("li", { class: "row", tabIndex: -1, draggable: true }, this.arrow, this.name, this.status, this.bar, this.done, this.left,
+    this.element = make("li", { class: "row", tabIndex: -1, draggable: true }, this.arrow, this.grip, this.name, this.status, this.bar, this.done, this.left,
       make("span", { class: "do" }, this.go, this.stop));
   }
 
@@ -73,7 +74,7 @@ export class Row {
     set(this.stop, "✕");
     this.stop.setAttribute("aria-label", `Cancel ${name}`);
     this.stop.title = "Cancel";
-    this.stop.hidden = over;
+    this.stop.hidden = this.grip.hidden = over;
   }
 
   place(index, count, top) {

@@ -35,7 +35,7 @@ export function step(one, up) {
 }
 
 export const allowCost = (one, metered) =>
-  doing(() => post(path(one, "metered"), { metered }, { machine: false }),
+  doing(() => post(path(one, "metered"), { metered }),
     metered ? `${quoted(one)} may go on where a connection costs.` : `${quoted(one)} waits where a connection costs.`);
 
 // The keys of a row; says whether the key meant something.

@@ -34,6 +34,9 @@ class Scribe:
     def steer(self, machine: str, command: Verb, keys: Sequence[TransferKey], *, priority: int = 0) -> None:
         self.said.append((machine, command, list(keys), priority))
 
+    def put_before(self, machine: str, key: TransferKey, before: TransferKey | None) -> None:
+        self.said.append((machine, key, before))
+
     def hold(self, machine: str, held: bool) -> None:
         self.said.append((machine, "hold", held))
 
@@ -194,5 +197,26 @@ def test_nothing_selected_is_nothing_said() -> None:
         await pilot.press("space", "r", "c", "n", "plus", "minus")
         assert scribe.said == []
         assert "Nothing is on its way." in text(app, "#head")
+
+    on_screen(test)
+
+
+def test_u_and_d_give_a_row_another_place_and_e_lets_it_cost() -> None:
+    async def test(app: WatchApp, scribe: Scribe, pilot: Pilot[None]) -> None:
+        states = [state(number, order=float(number), metered=number == 1) for number in range(4)]
+        app.show(view(*reversed(states)))
+        keys = [one.key for one in states]
+        await pilot.press("u", "d", "down", "e", "shift+up", "d", "down", "e", "d", "down", "d")
+        assert scribe.said == [
+            ("", keys[0], keys[2]),
+            ("", Verb.SPARE, [keys[1]], 0),
+            ("", keys[1], keys[0]),
+            ("", keys[1], keys[3]),
+            ("", Verb.SPEND, [keys[2]], 0),
+            ("", keys[2], None),
+        ]
+        assert "where a connection costs" not in text(app, "#detail")
+        await pilot.press("up", "up")
+        assert "goes on where a connection costs, too" in text(app, "#detail")
 
     on_screen(test)

@@ -221,7 +221,7 @@ STEPS = [
     ("upload-aborted", lambda: journal.uploads.aborted(journal.uploads.to_abort()[0])),
     ("outbox", lambda: journal.outbox.add([PauseQueue(paused=True)])),
     ("outbox-taken", lambda: journal.outbox.taken([1])),
-    ("failure", lambda: journal.ledger.failed(["e"], Failure("Kind", "message"))),
+    ("failure", lambda: journal.ledger.failed(down, ["e"], Failure("Kind", "message"), 1)),
     ("ended", lambda: journal.ledger.ended(down, ["e"], Status.DONE, 5)),
     ("checkpoint", lambda: journal.checkpoints.keep("db", "7")),
     ("leaf", lambda: journal.leaves.record(down, "S" * 24, "i", 3)),
@@ -250,7 +250,7 @@ AFTER: dict[str, Callable[[Journal], bool]] = {
     "ended": lambda j: (
         j.ledger.is_gone("e")
         and not j.ledger.failures()
-        and len(j.ledger.history()) == 1
+        and [line.status for line in j.ledger.history()] == ["done", "failed"]
         and j.leaves.load(DOWN, "S" * 24, "i") == set()
     ),
     "checkpoint": lambda j: j.checkpoints.load("db") == "7",

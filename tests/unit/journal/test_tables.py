@@ -266,7 +266,7 @@ def test_the_number_of_an_edit_is_not_given_again(journal: Journal) -> None:
 
 def test_a_failure_stays_until_the_transfer_has_ended(journal: Journal) -> None:
     failure = Failure("CorruptLeaf", "leaf 3 does not match", store_id=STORE, leaf=3)
-    journal.ledger.failed(["a", "b"], failure, attempts=4)
+    journal.ledger.failed(DOWN, ["a", "b"], failure, 10, attempts=4)
     assert journal.ledger.failures() == {"a": failure, "b": failure}
     assert journal.ledger.attempts() == {"a": 4, "b": 4}
     journal.ledger.ended(DOWN, ["a"], Status.CANCELLED, 10)
@@ -274,7 +274,7 @@ def test_a_failure_stays_until_the_transfer_has_ended(journal: Journal) -> None:
 
 
 def test_failures_of_entries_that_are_not_in_the_queue_are_forgotten(journal: Journal) -> None:
-    journal.ledger.failed(["a", "b"], Failure("Kind", "message"))
+    journal.ledger.failed(DOWN, ["a", "b"], Failure("Kind", "message"), 10)
     journal.ledger.keep_failures({"b", "c"})
     assert list(journal.ledger.failures()) == ["b"]
 
@@ -295,7 +295,7 @@ def test_what_has_ended_is_gone_and_in_the_history(journal: Journal) -> None:
 
 
 def test_many_ends_are_one_write(journal: Journal) -> None:
-    journal.ledger.failed(["b"], Failure("Kind", "message"))
+    journal.ledger.failed(DOWN, ["b"], Failure("Kind", "message"), 10)
     journal.leaves.record(DOWN, STORE, "boot-1", 0)
     statements: list[str] = []
     journal.ledger._database._connection.set_trace_callback(statements.append)
@@ -306,6 +306,7 @@ def test_many_ends_are_one_write(journal: Journal) -> None:
     assert [(line.key, line.status, line.bytes) for line in journal.ledger.history()] == [
         (UP, Status.CANCELLED, 20),
         (DOWN, Status.DONE, 10),
+        (DOWN, Status.FAILED, 10),
     ]
     assert journal.ledger.failures() == {}
     assert journal.leaves.load(DOWN, STORE, "boot-1") == set()
