@@ -322,6 +322,7 @@ class Upload:
     destination: StoreSpec
     connections: int  # parts sent at once
     stall_s: float
+    replaces: bool = False  # what is there was found corrupt: if it is not the file, it gives way
 
 
 @dataclass(frozen=True, slots=True)

@@ -307,6 +307,7 @@ class KnownFile:
 
     file: FileSpec
     stored: Mapping[str, int]  # store ID → copies, removals (0) included
+    corrupt: frozenset[str] = frozenset()  # stores in which what is there was found not to be the file
 
 
 class Library(Protocol):

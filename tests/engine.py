@@ -340,7 +340,9 @@ class Rig:
             pace=no_pace,
         )
 
-    def upload(self, store: Any, *, crew: Crew | None = None, tally: Tally | None = None) -> Upload:
+    def upload(
+        self, store: Any, *, crew: Crew | None = None, tally: Tally | None = None, replaces: bool = False
+    ) -> Upload:
         """A new run of the upload."""
         return Upload(
             self.key,
@@ -352,6 +354,7 @@ class Rig:
             buffers=LeafBuffers(self.connections),
             tally=tally or Tally(self.file.size, Shown(self.file.size)),
             pace=no_pace,
+            replaces=replaces,
         )
 
     def recorded(self) -> set[int]:

@@ -14,6 +14,7 @@ from dmedia_transfer.cli import words
 from dmedia_transfer.cli.options import HELP_NAMES, command, json_option, with_device
 from dmedia_transfer.cli.output import Output, console, note
 from dmedia_transfer.errors import ConnectionLost, InvalidRequest, StoreMissing, Unknown
+from dmedia_transfer.model import PRIORITY_HIGH
 from dmedia_transfer.states import Status
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ _UNCHANGED: Final = {
 @command("verify", "Prove every file of a store anew.")
 @click.argument("store", default="")
 @click.option("-w", "--wait", is_flag=True, help="Wait for the end, and say what was found.")
-@click.option("--heal", is_flag=True, help="Wait, and have what is corrupt or missing brought here again.")
+@click.option(
+    "--heal", is_flag=True, help="Wait, and have what is corrupt or missing brought here, or sent there, again."
+)
 @json_option("Print a line of JSON for each store.")
 @with_device
 def verify_command(device: Device, *, store: str, wait: bool, heal: bool, as_json: bool) -> int:
@@ -67,9 +70,13 @@ def verify_command(device: Device, *, store: str, wait: bool, heal: bool, as_jso
         _tell(output, end, problems)
         to_heal = [problem for problem in problems if problem.outcome in HEALS]
         bad += len(to_heal) + (end.status is not Status.DONE)
-        for problem in to_heal if heal and end.store_id in device.bindings.filestores() else ():
-            client.heal(problem.file_id)
-            output.line(f"{problem.file_id} is brought here again")
+        for problem in to_heal if heal else ():
+            if end.store_id in device.bindings.filestores():
+                client.heal(problem.file_id)
+                output.line(f"{problem.file_id} is brought here again")
+            else:
+                client.queue_upload(problem.file_id, end.store_id, priority=PRIORITY_HIGH, requested_by="heal")
+                output.line(f"{problem.file_id} is sent there again, if it is on this machine")
     return 1 if bad else 0
 
 

@@ -454,4 +454,5 @@ def _known_file(raw: Raw | TransferError) -> KnownFile | TransferError:
         spec = documents.file_spec(file, documents.inline_leaves(raw))
     except InvalidDocument as problem:
         return problem
-    return KnownFile(spec, {store_id: stored.copies for store_id, stored in file.stored.items()})
+    corrupt = {store_id for store_id, line in file.stored.items() if line.corrupt is not None and not line.copies}
+    return KnownFile(spec, {store_id: line.copies for store_id, line in file.stored.items()}, frozenset(corrupt))

@@ -73,6 +73,7 @@ def upload(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace, ref
         destination=destination,
         connections=pace.connections,
         stall_s=pace.stall_s,
+        replaces=destination.store_id in known.corrupt,
     )
 
 

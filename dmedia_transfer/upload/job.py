@@ -6,7 +6,8 @@ first part is sent, a part when the server has confirmed it. What the server has
 is compared by checksum.
 
 An object that is there under the file's name counts as the file only if the server's checksums prove it, or if it was
-read and verified leaf by leaf. It is never overwritten.
+read and verified leaf by leaf. One that is not is never overwritten, unless a verification found it corrupt before: it
+is read once more, and if it still is not the file, the file takes its place.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Upload:
         buffers: LeafBuffers,
         tally: Tally,
         pace: Meter,
+        replaces: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """An upload that is not begun yet.
@@ -71,6 +73,7 @@ class Upload:
             buffers: Memory for a leaf per thread.
             tally: Counts bytes.
             pace: Is called after each piece that moved, and may wait.
+            replaces: An object that is there and is not the file gives way to it.
             clock: Unix seconds.
         """
         self._key = key
@@ -82,6 +85,7 @@ class Upload:
         self._buffers = buffers
         self._tally = tally
         self._pace = pace
+        self._replaces = replaces
         self._clock = clock
         self._name = backend.object_name(file)
         crew.cuts(backend.cut)
@@ -100,7 +104,7 @@ class Upload:
                 f"file {self._file.file_id} on this machine's disk has {self._local.size} bytes "
                 f"instead of {self._file.size}"
             )
-        if self._is_there():
+        if self._is_there_or_gives_way():
             log.info("%s: %s is there already", self._key, self._name)
             abandon_current(self._key, records=self._records, backend=self._backend, crew=self._crew)
         elif leaves.leaf_count(self._file.size) == 1 and self._file.size <= self._backend.capabilities.put_max_bytes:
@@ -126,10 +130,25 @@ class Upload:
                 self._tally.done(index, leaves.leaf_span(self._file.size, index).size)
             return True
         if info.size != self._file.size:
-            raise ObjectDiffers(f"{self._name} has {info.size} bytes, the file {self._file.size}; it is left alone")
+            raise ObjectDiffers(f"{self._name} has {info.size} bytes, the file {self._file.size}")
         log.info("%s: %s is there without a checksum that we know: it is read and verified", self._key, self._name)
         self._verify_object()
         return True
+
+    def _is_there_or_gives_way(self) -> bool:
+        """Whether the object is there and is this file; one that is not may be in the way.
+
+        Raises:
+            ObjectDiffers: It is.
+        """
+        try:
+            return self._is_there()
+        except ObjectDiffers as error:
+            if not self._replaces:
+                raise
+            log.warning("%s: %s, and as it was found corrupt, the file takes its place", self._key, error)
+            self._tally.undone()
+            return False
 
     def _stat(self) -> ObjectInfo | None:
         info = self._crew.once(lambda: self._backend.stat(self._file))
@@ -162,7 +181,7 @@ class Upload:
                 except (SizeDisputed, ObjectMissing) as error:
                     raise Transient(f"{self._name} changed while it was verified: {error}") from error
                 if leaves.leaf_digest(buffer) != leaves.digest_of_leaf(self._file.leaf_digests, index):
-                    raise ObjectDiffers(f"{self._name} differs from the file in leaf {index}; it is left alone")
+                    raise ObjectDiffers(f"{self._name} differs from the file in leaf {index}")
             self._tally.done(index, span.size)
 
         def give_back(index: int) -> None:
@@ -189,7 +208,7 @@ class Upload:
             self._crew.once(lambda: again_if_damaged(lambda: self._put_body(body), body, self._drop_put))
         except ConnectionLost:
             self._drop_put()
-            if not self._is_there():
+            if not self._is_there_or_gives_way():
                 raise
             return
         self._tally.done(0, self._file.size)
@@ -213,7 +232,7 @@ class Upload:
             log.info("%s: %s; looking whether it was completed", self._key, error)
             self._forget_lost()
             self._tally.undone()
-            if not self._is_there():
+            if not self._is_there_or_gives_way():
                 self._send(None)
         self._forget()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from dmedia_transfer.errors import InvalidRequest, Unknown
-from dmedia_transfer.model import FileOutcome, JobKind, LongJob
+from dmedia_transfer.model import FileOutcome, JobKind, JobProblem, LongJob
 from dmedia_transfer.ports import JobControl
 from dmedia_transfer.web.api import Api
 from dmedia_transfer.web.facts import fact_of
@@ -147,19 +148,28 @@ async def troubles(api: Api) -> list[TroubleOut]:
             mended = fact is not None and fact.stored.get(each.store_id, 0) > 0
             if each.outcome is FileOutcome.FOUND or (each.outcome in _HEALED_BY_ONE_REQUEST and mended):
                 continue
-            heals = each.outcome in _HEALED_BY_ONE_REQUEST and bool(each.file_id)
-            advice = "Bring it again from another store: `heal`." if heals else ""
+            can, advice = _remedy(api, each) if each.outcome in _HEALED_BY_ONE_REQUEST and each.file_id else ([], "")
             found.append(
                 TroubleOut(
                     message=each.message,
                     advice=advice,
                     transfer_id=None,
                     file_id=each.file_id or None,
+                    store_id=each.store_id,
                     job_id=job.id,
-                    can=["heal"] if heals else [],
+                    can=can,
                 )
             )
     return list({(one.file_id, one.message): one for one in reversed(found)}.values())[::-1]  # once, by the last job
+
+
+def _remedy(api: Api, problem: JobProblem) -> tuple[list[Literal["heal", "upload"]], str]:
+    """What helps against a copy that is corrupt or missing; looks at the disk for a moment."""
+    if any(store.store_id == problem.store_id for store in api.edges.filestores.all()):
+        return ["heal"], "Bring it again from another store: `heal`."
+    if api.edges.filestores.path(problem.file_id) is not None:
+        return ["upload"], "This machine has the file: `upload` it to that store again."
+    return [], "Bring the file to this machine first, and then upload it to that store again."
 
 
 ROUTES = (

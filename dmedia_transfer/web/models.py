@@ -374,9 +374,11 @@ class TroubleOut(Model):
     advice: str = Field(description="what to do; empty if nothing can be said that helps")
     transfer_id: TransferId | None = Field(description="the transfer that it is about")
     file_id: FileId | None = Field(description="the file that it is about")
+    store_id: StoreIdOrNone = Field("", description="the store that it is about, if it is about one")
     job_id: JobId | None = Field(description="the job that found it")
-    can: list[Literal["retry", "cancel", "heal"]] = Field(
-        description="what helps with one request: `retry` and `cancel` of the transfer, `heal` of the file"
+    can: list[Literal["retry", "cancel", "heal", "upload"]] = Field(
+        description="what helps with one request: `retry` and `cancel` of the transfer, `heal` of the file, "
+        "`upload` of the file to the store"
     )
 
 

@@ -166,6 +166,7 @@ class Runner:
                     buffers=self._buffers,
                     tally=tally,
                     pace=self._pace(running),
+                    replaces=job.replaces,
                 )
                 upload.run()
         except Interrupted:

@@ -146,6 +146,39 @@ def test_another_object_under_the_name_is_never_overwritten(rig: Rig, settings: 
     assert not sent(store)
 
 
+@pytest.mark.parametrize("settings", [{}, POOR])
+@pytest.mark.parametrize("size", [0, 100])
+def test_one_that_was_found_corrupt_is_read_once_more_and_gives_way(
+    small_leaves: int, settings: dict[str, Any], size: int
+) -> None:
+    rig = new_rig(size or small_leaves * (LEAVES - 1) + 100)
+    store, tally = FlakyStore(**settings), Tally(rig.file.size)
+    store.put_whole(rig.data[:-1] + bytes([rig.data[-1] ^ 1]), rig.file)
+    rig.upload(store, tally=tally, replaces=True).run()
+    assert store.object(rig.file) == rig.data
+    assert tally.bytes_done == rig.file.size
+
+
+def test_one_that_was_called_corrupt_and_is_not_stays_as_it_is(rig: Rig) -> None:
+    store = FlakyStore(**POOR)
+    store.put_whole(rig.data, rig.file)
+    rig.upload(store, replaces=True).run()
+    assert not sent(store)
+
+
+def test_what_is_not_the_file_after_it_was_sent_is_an_error_also_where_something_gave_way(rig: Rig) -> None:
+    store = FlakyStore(**POOR)
+    store.put_whole(rig.data[:-1], rig.file)
+
+    def swap(store: FlakyStore, verb: str, number: int) -> None:
+        if verb == "finish":
+            store.put_whole(rig.data[:-1], rig.file)
+
+    store.after = swap
+    with pytest.raises(ObjectDiffers):
+        rig.upload(store, replaces=True).run()
+
+
 def test_an_object_of_another_size_differs_without_being_read(rig: Rig) -> None:
     store = FlakyStore(**POOR)
     store.put_whole(rig.data[:-1], rig.file)

@@ -15,6 +15,11 @@ export const verify = (store) =>
 export const heal = (file_id) =>
   doing(() => post(`/files/${file_id}/heal`, undefined, local), "It is brought here again, as far as it is not good.");
 
+export const resend = (file_id, store_id) => {
+  const body = { action: "upload", file_ids: [file_id], store_id, priority: 10, requested_by: "page" };
+  return doing(() => post("/transfers", body, local), "It is sent there again.");
+};
+
 const verbs = (job) => {
   const say = (verb, said) => () => doing(() => post(`/jobs/${job.id}/${verb}`, undefined, local), said);
   const giveUp = async () => {
@@ -38,6 +43,7 @@ class Card {
   show(job, stores) {
     const before = this.job;
     this.job = job;
+    this.stores = stores;
     const store = stores.get(job.store_id)?.name || job.store_id;
     this.head.textContent = job.kind === "verify" ? `Verification of ${store}` : `Import of ${job.paths.join(", ")}`;
     this.state.textContent = [job.status, job.why, job.error].filter(Boolean).join(": ");
@@ -55,13 +61,19 @@ class Card {
     if (this.found.open && before?.problems !== job.problems) this.look();
   }
 
+  // A copy of this machine comes from elsewhere again; one in another store is sent there again.
+  remedy({ file_id, store_id }) {
+    const store = this.stores.get(store_id);
+    const [text, action] = store && !store.local ? ["Send again", () => resend(file_id, store_id)] : ["Heal", () => heal(file_id)];
+    return make("button", { type: "button", onclick: action }, text);
+  }
+
   async look() {
     if (!this.found.open) return;
     const { items } = await get(`/jobs/${this.job.id}/problems`, { limit: 200 }, local);
     this.list.replaceChildren(...items.map((each) => make("li", {},
       make("strong", {}, each.outcome), ` ${each.path || each.file_id}: ${each.message} `,
-      each.file_id && (each.outcome === "corrupt" || each.outcome === "missing")
-        ? make("button", { type: "button", onclick: () => heal(each.file_id) }, "Heal") : "")));
+      each.file_id && (each.outcome === "corrupt" || each.outcome === "missing") ? this.remedy(each) : "")));
   }
 }
 

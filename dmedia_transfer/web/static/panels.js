@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { make, moment, rate, size } from "./format.js";
-import { heal, verify } from "./jobs.js";
+import { heal, resend, verify } from "./jobs.js";
 import { cancel, retry } from "./steer.js";
 
 const put = (id, cards, none) =>
@@ -54,8 +54,8 @@ export async function showProblems(find, after) {
   put("problems", items.map((each) => {
     const one = find(each.transfer_id) ?? { id: each.transfer_id, file_id: each.file_id ?? "", name: null };
     const name = one.name || each.file_id?.slice(0, 12) || "";
-    const does = { retry: () => retry(one), cancel: () => cancel(one), heal: () => heal(each.file_id) };
-    const words = { retry: "Retry", cancel: "Cancel", heal: "Heal" };
+    const does = { retry: () => retry(one), cancel: () => cancel(one), heal: () => heal(each.file_id), upload: () => resend(each.file_id, each.store_id) };
+    const words = { retry: "Retry", cancel: "Cancel", heal: "Heal", upload: "Send again" };
     return card(name || "This machine", make("p", { class: "bad" }, each.message), each.advice ? make("p", {}, each.advice) : "",
       each.can.length ? make("div", { class: "actions" }, ...each.can.map((verb) => button(words[verb], `${words[verb]} ${name}`, does[verb]))) : "");
   }), "Nothing needs your attention.");
