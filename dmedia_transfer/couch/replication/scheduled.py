@@ -28,8 +28,8 @@ SECOND_CHANCE_S: Final = 300.0  # after which CouchDB is asked again for what it
 HURRY_S: Final = 5.0  # the same, when the way to the other server may be open again
 # CouchDB waits 30 s after a failure, and twice as long after each further one, up to 8.5 hours.
 FAILURES_MAX: Final = 4
-# It begins anew only for a document that asks for something else. Of these two either will do: 30 s is its default.
-CONNECTION_TIMEOUTS_MS: Final = (30_000, 30_001)
+# It begins anew only for a document that asks for something else. Of these two either will do; neither is its default.
+CONNECTION_TIMEOUTS_MS: Final = (30_001, 30_002)
 # Design documents are each server's own business; and who may write them there, may run code.
 SELECTOR: Final = {"_id": {"$not": {"$regex": "^_design/"}}}
 
