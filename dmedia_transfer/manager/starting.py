@@ -97,6 +97,7 @@ class Starting:
             call_later=call_later,
             clock=clock,
         )
+        self._missed: set[str] = set()  # what is waited for, and was told
         self._stopped = False
 
     def change(self, settings: Settings) -> None:
@@ -246,7 +247,12 @@ class Starting:
                 log.info("%s: waits (%s): %s", item.transfer.key, reason, failure)
         else:
             if item.transfer.failure != failure:
-                log.warning("%s: waits (%s): %s", item.transfer.key, reason, failure)
+                # A drive that is not there holds up thousands: one of them says so, until one of them goes on.
+                told = str(failure) in self._missed
+                self._missed.add(str(failure))
+                log.log(
+                    logging.DEBUG if told else logging.WARNING, "%s: waits (%s): %s", item.transfer.key, reason, failure
+                )
             self._board.change(item, failure=failure)
         self._board.event(item, Event.SUSPEND, reason)
         self._scheduler.withdraw(item.transfer.key)
@@ -256,6 +262,7 @@ class Starting:
 
     def wake(self, item: Item) -> None:
         """The reason has gone away."""
+        self._missed.discard(str(item.transfer.failure))
         self._board.event(item, Event.CLEAR)
         self.offer(item)
 

@@ -32,6 +32,23 @@ def world(caplog: pytest.LogCaptureFixture) -> World:
     return world
 
 
+def test_a_drive_that_is_not_there_is_told_once_and_once_more_when_it_goes_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    for times, numbers in ((1, range(2)), (2, range(3))):
+        world.stores.trouble = StoreMissing("the drive is not there")
+        for number in numbers:
+            world.add_file(file(number))
+        world.edit_queue(*(entry(number) for number in numbers))
+        while world.library.asked:
+            world.answer()
+        world.clock.advance(3 * LOOK_S)
+        assert sum("the drive is not there" in record.message for record in caplog.records) == times
+        world.stores.trouble = None
+        world.clock.advance(3 * LOOK_S)
+
+
 def test_while_nothing_changes_thousands_are_planned_rarely(world: World) -> None:
     world.clock.advance(4 * ALL_S)
     assert world.stores.planned <= 4 * ENTRIES
