@@ -191,7 +191,8 @@ def move_and_tell(file: FileSpec, folder: Path, direction: Direction) -> Usage:
     entry = Entry(file.file_id, direction, STORE_ID, id="entry", time=1.0)
     machine = documents.new_machine(MACHINE_ID, "benchmark", time=1.0)
     manager.start({**machine, "_rev": "1-a", "queue": [documents.write_entry(entry)]})
-    manager.file_known(file.file_id, KnownFile(file, {STORE_ID: 1} if direction is Direction.DOWNLOAD else {}))
+    stored = {STORE_ID: 1} if direction is Direction.DOWNLOAD else {}
+    manager.files_known({file.file_id: KnownFile(file, stored)})
     bus = dbus.bus.BusConnection(dbus.bus.BusConnection.TYPE_SESSION, mainloop=dbus.mainloop.glib.DBusGMainLoop())
     BusService(manager, bus, jobs=FakeJobs()).publish()
     loop = GLib.MainLoop()

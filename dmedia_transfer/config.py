@@ -201,7 +201,9 @@ class Config(BaseSettings):
         default_factory=lambda: Path(platformdirs.user_runtime_dir(APP)), description="sockets; gone after a logout"
     )
 
-    max_transfers: int = Field(4, ge=1, le=64, description="transfers at once: more do not make a line faster")
+    max_transfers: int = Field(
+        4, ge=1, le=64, description="transfers at once; files up to 8 MiB with one store count as one, up to 64 of them"
+    )
     max_transfers_per_store: int = Field(4, ge=1, le=64, description="of those, from or to one store")
     connections: int = Field(4, ge=1, le=32, description="leaves or parts at once in one transfer; 8 MiB each")
     stall_s: float = Field(60.0, gt=0, description="seconds without a byte after which a connection is cut")

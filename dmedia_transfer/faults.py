@@ -21,6 +21,12 @@ DOWNLOAD_POINTS: Final = (
     "download.recorded",  # ... and on record
     "download.published",  # the file has its name, and its leaves are still on record
 )
+TOGETHER_POINTS: Final = (  # of several small downloads at once, besides `download.fetched`
+    "together.written",  # one is in its partial file
+    "together.synced",  # all are on the disk, and none has its name
+    "together.renamed",  # one of them has its name
+    "together.published",  # all have their names for good, and nobody was told
+)
 UPLOAD_POINTS: Final = (
     "upload.stat",  # the server said what is there
     "upload.put",  # a small file is there

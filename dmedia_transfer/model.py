@@ -388,6 +388,20 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class RunTogether:
+    """Start these transfers of small files; the worker is idle. Each run ends by itself, in any order."""
+
+    runs: tuple[Run, ...]  # downloads, or uploads, of one leaf each
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Let go of those of these runs that are not begun."""
+
+    run_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Pause: take nothing new; leaves of a download are cut, parts of an upload may finish within `grace_s`."""
 
@@ -438,7 +452,7 @@ class Connect:
     connections: int
 
 
-Command = Run | Drain | CarryOn | Stop | Cut | SetShare | Connect | UseSources
+Command = Run | RunTogether | GiveBack | Drain | CarryOn | Stop | Cut | SetShare | Connect | UseSources
 
 
 # What a worker reports.
@@ -464,6 +478,7 @@ class Outcome(StrEnum):
     STOPPED = "stopped"
     FAILED = "failed"
     LOST = "lost"  # said by the pool of a worker that died
+    ALONE = "alone"  # it could not be done together with others, and is to be tried by itself: then it tells why
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,7 +513,14 @@ class Logged:
     code: tuple[str, int, str] = ("", 0, "")  # the file, line and function that logged it
 
 
-Report = Moved | Ended | Advanced | Logged
+@dataclass(frozen=True, slots=True)
+class Several:
+    """What there is to say of several runs at once."""
+
+    reports: tuple[Moved | Ended, ...]
+
+
+Report = Moved | Ended | Several | Advanced | Logged
 
 
 # Edits: what this machine wants changed in its documents. They wait in the journal's outbox until CouchDB has taken

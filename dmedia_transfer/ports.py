@@ -274,10 +274,16 @@ class UploadRecords(Protocol):
 
 
 class WorkerPool(Protocol):
-    """Processes that run one job at a time. Reports come back through `call_soon` on the manager's thread."""
+    """Processes that run one job at a time, or small files together. Reports come back on the manager's thread."""
 
     def run(self, run_id: int, job: Job | LongRun) -> None:
         """Give the job to an idle worker, or to a new one."""
+
+    def run_together(self, jobs: Mapping[int, Job]) -> None:
+        """Give the transfers of small files, by the numbers of their runs, to one idle worker, or to a new one."""
+
+    def give_back(self, run_ids: Collection[int]) -> None:
+        """Have the worker of these runs, which were begun together, let go of those that it has not begun."""
 
     def drain(self, run_id: int, grace_s: float) -> None:
         """Ask the worker to pause; it reports `stopped` when it has let go."""

@@ -31,8 +31,8 @@ class Inbox:
     def on_reset(self) -> None:
         self.resets += 1
 
-    def on_file(self, file_id: str, answer: Any) -> None:
-        self.files[file_id] = answer
+    def on_files(self, answers: Mapping[str, Any]) -> None:
+        self.files.update(answers)
 
     def on_taken(self, seqs: Any, machine: Mapping[str, Any] | None) -> None:
         self.taken.append((list(seqs), machine))

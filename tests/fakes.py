@@ -71,12 +71,23 @@ class FakePool:
         self.jobs: dict[int, Job] = {}
         self.said: list[tuple[str, int]] = []
         self.shares: dict[int, tuple[float | None, float | None]] = {}
+        self.bundles: list[list[int]] = []  # the runs that were begun together
 
     def run(self, run_id: int, job: Job | LongRun) -> None:
         assert isinstance(job, Job)
         assert all(other.key != job.key for other in self.jobs.values()), "two workers on one transfer"
         self.jobs[run_id] = job
         self.said.append(("run", run_id))
+
+    def run_together(self, jobs: Mapping[int, Job]) -> None:
+        for run_id, job in jobs.items():
+            self.run(run_id, job)
+        self.said = [*self.said[: -len(jobs)], ("together", min(jobs))]
+        self.bundles.append(list(jobs))
+
+    def give_back(self, run_ids: Collection[int]) -> None:
+        for run_id in run_ids:
+            self._say("give back", run_id)
 
     def drain(self, run_id: int, grace_s: float) -> None:
         self._say("drain", run_id)
@@ -311,8 +322,11 @@ class World:
     def answer(self) -> None:
         """Deliver the file documents that were asked for."""
         asked, self.library.asked = list(self.library.asked), []
-        for file_id in asked:
-            self.manager.file_known(file_id, self.files.get(file_id, Unknown(f"there is no file {file_id}")))
+        none = {file_id: Unknown(f"there is no file {file_id}") for file_id in asked}
+        if asked:
+            self.manager.files_known(
+                none | {file_id: self.files[file_id] for file_id in asked if file_id in self.files}
+            )
 
     def edit_queue(self, *queue: object, **keys: object) -> None:
         """Another device writes the queue, and the feed tells of it."""

@@ -82,7 +82,7 @@ class CouchLibrary:
         machine_id: str,
         hostname: str,
         call_soon: CallSoon,
-        on_file: Callable[[str, KnownFile | TransferError], object],
+        on_files: Callable[[Mapping[str, KnownFile | TransferError]], object],
         on_taken: Callable[[Sequence[int], Raw | None], object],
         on_loaded: Callable[[Raw, Sequence[Raw]], object],
         on_state: Callable[[str | None], object],
@@ -100,7 +100,7 @@ class CouchLibrary:
             machine_id: Whose queue it is.
             hostname: For the machine's document when it is made.
             call_soon: Hands calls to the manager's thread.
-            on_file: Called with a file ID and what is known of it, or the error that says why nothing is.
+            on_files: Called with what is known of files, by their IDs, or the errors that say why nothing is.
             on_taken: Called with the `seq` of edits that the database has, and the revision of the machine's document
                 that has them; None if no edit was about the queue.
             on_loaded: Called with the machine's document and the stores', after `load`.
@@ -117,7 +117,7 @@ class CouchLibrary:
         self._published = OwnDocument(database)
         self._own = OwnMachine(database, machine_id, hostname, memory or MachineMemory())
         self._call_soon = call_soon
-        self._on_file, self._on_taken, self._on_loaded, self._on_state = on_file, on_taken, on_loaded, on_state
+        self._on_files, self._on_taken, self._on_loaded, self._on_state = on_files, on_taken, on_loaded, on_state
         self._on_machine = on_machine or (lambda raw: on_loaded(raw, ()))
         self._on_machines, self._on_other = on_machines, on_other
         self._thread = threading.Thread(target=self._run, name="couch-library", daemon=True)
@@ -348,7 +348,7 @@ class CouchLibrary:
             self._ask("files")
         for file_id, raw in found.items():
             self._remember(file_id, raw)
-            self._deliver(self._on_file, file_id, _known_file(raw))
+        self._deliver(self._on_files, {file_id: _known_file(raw) for file_id, raw in found.items()})
 
     def _remember(self, file_id: str, raw: Raw | TransferError) -> None:
         """Most documents are read before a transfer and written after it, and are the same in between."""

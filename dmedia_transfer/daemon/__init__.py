@@ -56,7 +56,7 @@ from dmedia_transfer.journal import Journal
 from dmedia_transfer.localstores import LocalStores
 from dmedia_transfer.manager import TransferManager
 from dmedia_transfer.manager.telling import Telling
-from dmedia_transfer.model import Advanced, Ended, Logged, Moved, Report
+from dmedia_transfer.model import Advanced, Ended, Logged, Moved, Report, Several
 from dmedia_transfer.workers.pool import WorkerPool
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class Daemon:
             machine_id=self._machine_id,
             hostname=self._config.hostname,
             call_soon=_call_soon,
-            on_file=lambda file_id, answer: self._manager.file_known(file_id, answer),
+            on_files=lambda answers: self._manager.files_known(answers),
             on_taken=lambda seqs, machine: self._manager.edits_taken(seqs, machine),
             on_loaded=self._loaded,
             on_state=partial(self._problem, "database"),
@@ -408,7 +408,7 @@ class Daemon:
                 self._jobs.report(report)
             case Ended() if self._jobs.owns(report.run_id):
                 self._jobs.report(report)
-            case Moved() | Ended():
+            case Moved() | Ended() | Several():
                 self._manager.report(report)
             case Logged():
                 relay(report)

@@ -29,6 +29,7 @@ OF_THE_MANAGER: Final = (
     "timetable",
     "network",
 )
+TOGETHER_FILES: Final = 64  # of one leaf, which a worker gets at once: what they cost together is shared by so many
 OF_THE_WORKERS: Final = ("worker_idle_s", "log_level")
 OF_THE_FILESTORES: Final = ("floor_bytes", "floor_percent")
 OF_THE_BINDINGS: Final = ("allowed_http_hosts",)
@@ -52,6 +53,7 @@ def of(config: Config) -> Settings:
         download_bps=parse_rate(config.download_limit, setting="download_limit"),
         upload_bps=parse_rate(config.upload_limit, setting="upload_limit"),
         timetable=Timetable.parse(config.timetable),
+        together_files=TOGETHER_FILES,
         over_metered=MeteredRule(OverMetered(config.network.metered), config.network.metered_max_bytes),
     )
 

@@ -7,5 +7,17 @@ from dmedia_transfer.filestore.reader import Reader
 from dmedia_transfer.filestore.scrubbing import Scrub
 from dmedia_transfer.filestore.store import FileStore, Found
 from dmedia_transfer.filestore.stores import FileStores
+from dmedia_transfer.filestore.together import Together, Written
 
-__all__ = ["FileStore", "FileStores", "Found", "Glimpse", "Imported", "Partial", "Reader", "Scrub"]
+__all__ = [
+    "FileStore",
+    "FileStores",
+    "Found",
+    "Glimpse",
+    "Imported",
+    "Partial",
+    "Reader",
+    "Scrub",
+    "Together",
+    "Written",
+]

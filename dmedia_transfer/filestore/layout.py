@@ -146,14 +146,9 @@ def publish_all(root: int, files: Sequence[Unpublished]) -> None:
         OSError: They were not published, or not all; after an error from the sync their data must not be trusted.
     """
     for file in files:
-        try:
-            os.fchmod(file.fd, 0o444)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
-            _log.debug("file %s: its file system has no permissions, it stays writable", file.file_id)
+        make_read_only(file.fd, file.file_id)
     faults.point("publish.chmod")
-    together = len(files) >= TOGETHER and system.syncs_together()
+    together = len(files) >= TOGETHER and system.syncs_together(root)
     if together:
         system.sync_file_system(root)
     else:
@@ -174,6 +169,16 @@ def publish_all(root: int, files: Sequence[Unpublished]) -> None:
         for folder in changed:
             system.sync_directory(folder, root)
     faults.point("publish.done")
+
+
+def make_read_only(fd: int, file_id: str) -> None:
+    """Take all rights to write from a file, where its file system has rights."""
+    try:
+        os.fchmod(fd, 0o444)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        _log.debug("file %s: its file system has no permissions, it stays writable", file_id)
 
 
 def move(root: int, file_id: str, from_kind: str, to_kind: str) -> bool:

@@ -34,6 +34,9 @@ _NO_CLONE: Final = frozenset(
     {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ETXTBSY}
 )
 _NO_FALLOCATE: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_STATFS_BYTES: Final = 256  # statfs(2): more than the structure has
+# linux/magic.h: ext2 to ext4, XFS, Btrfs, F2FS, bcachefs, tmpfs
+_SYNCFS_IS_ENOUGH: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0xCA451A4E, 0x01021994})
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -230,10 +233,23 @@ def start_writing(fd: int, start: int, size: int) -> None:
 
 
 @functools.cache
-def syncs_together() -> bool:
-    """Whether many files are synced at once by syncing their file system: older Linux does not tell what failed."""
+def syncfs_tells_errors() -> bool:
+    """Whether syncfs(2) tells that something could not be written."""
     major, minor = re.findall(r"\d+", os.uname().release)[:2]
     return (int(major), int(minor)) >= _SYNCFS_TELLS_ERRORS
+
+
+def syncs_together(root: int) -> bool:
+    """Whether many files are synced at once by syncing their file system, the one that `root` is on.
+
+    Older Linux does not tell what failed, and of file systems that are below others, in user space, or on another
+    machine nobody can rely on it.
+    """
+    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    if _libc.fstatfs(root, buffer):
+        return False
+    (kind,) = struct.unpack_from("@l", buffer)
+    return syncfs_tells_errors() and kind & 0xFFFFFFFF in _SYNCFS_IS_ENOUGH
 
 
 def sync_file_system(fd: int) -> None:

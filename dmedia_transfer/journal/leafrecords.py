@@ -23,6 +23,11 @@ class LeafRecords:
         )
         return unpack_bits(rows[0][0]) if rows else set()
 
+    def files_in(self, store_id: str) -> set[str]:
+        """The files of which something is on record in a store."""
+        rows = self._database.rows("SELECT file_id FROM downloads WHERE store_id = ?", (store_id,))
+        return {file_id for (file_id,) in rows}
+
     def record(self, key: TransferKey, store_id: str, identity: str, leaf: int) -> None:
         """A leaf was verified and written. What was recorded under another identity is dropped."""
         self.record_all(key, store_id, identity, (leaf,))

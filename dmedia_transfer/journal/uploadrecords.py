@@ -30,6 +30,11 @@ class UploadRecords:
         rows = self._database.rows(f"SELECT {_RECORD} FROM uploads WHERE {_THIS} AND wanted", key)
         return _record(rows[0]) if rows else None
 
+    def files_to(self, store_id: str) -> set[str]:
+        """The files of which an upload to a store is under way."""
+        rows = self._database.rows("SELECT file_id FROM uploads WHERE store_id = ? AND wanted", (store_id,))
+        return {file_id for (file_id,) in rows}
+
     def parts(self, key: TransferKey) -> list[Part]:
         """The parts that the server has confirmed for it, in order."""
         rows = self._database.rows(

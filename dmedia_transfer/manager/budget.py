@@ -14,25 +14,25 @@ from typing import Final, Protocol
 
 from dmedia_transfer.limiter import Limit, Timetable, Use, divide
 from dmedia_transfer.manager.item import CancelTimer
-from dmedia_transfer.manager.runs import Runs
-from dmedia_transfer.model import Direction, Discard, TransferKey
+from dmedia_transfer.manager.runs import Runs, Slot
+from dmedia_transfer.model import Direction, TransferKey
 from dmedia_transfer.ports import WorkerPool
 
 TICK_S: Final = 1.0
-GUEST: Final = 0  # the server for peers, among the runs, which are counted from 1
+GUEST: Final = 0  # the server for peers, among the slots, which are counted from 1
 MAX_SLEEP_S: Final = 3600.0  # until the timetable is looked at again: clocks are set, and machines sleep
 
 
 @dataclass(slots=True)
 class _Share:
-    """What one run was allowed, and where it was at the last division."""
+    """What one slot was allowed, and where it was at the last division."""
 
     bps: float | None  # bytes per second
     sent_bytes: int
     at_s: float  # monotonic seconds of the last division
 
 
-_Who = tuple[Direction, int]  # which way, and the number of the run; the server for peers goes both ways
+_Who = tuple[Direction, int]  # which way, and the number of the slot; the server for peers goes both ways
 
 
 class GuestLimits(Protocol):
@@ -147,11 +147,13 @@ class Budget:
 
     def _divide(self) -> None:
         now_s = self._clock()
-        runs = [live for live in self._runs if not isinstance(live.job, Discard)]
         shares: dict[_Who, _Share] = {}
         for direction in Direction:
-            mine = [live for live in runs if live.job.key.direction is direction]
-            sent: dict[_Who, int] = {(direction, live.run_id): self._sent(live.job.key) for live in mine}
+            sent: dict[_Who, int] = {
+                (direction, number): self._sent_in(slot)
+                for number, slot in self._runs.slots.items()
+                if slot.direction is direction
+            }
             if self._guest is not None:
                 sent[direction, GUEST] = self._guest_bytes[direction]
             uses = {who: self._use(who, count, now_s) for who, count in sent.items()}
@@ -159,7 +161,7 @@ class Budget:
                 before = self._shares.get(who)
                 if who[1] != GUEST and (before.bps if before else None) != bps:
                     self._pool.set_share(
-                        who[1],
+                        next(iter(self._runs.slots[who[1]].priorities)),
                         download_bps=bps if direction is Direction.DOWNLOAD else None,
                         upload_bps=bps if direction is Direction.UPLOAD else None,
                     )
@@ -181,6 +183,11 @@ class Budget:
         if told != self._guest_told:
             self._guest_told = told
             self._guest(send_bps=send_bps, receive_bps=receive_bps, stopped=self._allowed.stop)
+
+    def _sent_in(self, slot: Slot) -> int:
+        """The bytes that have crossed the wire for what is, or was, in a slot."""
+        live = [self._runs.get(run_id) for run_id in slot.priorities]
+        return slot.sent_bytes + sum(self._sent(one.job.key) for one in live if one is not None)
 
     def _use(self, who: _Who, sent_bytes: int, now_s: float) -> Use | None:
         share = self._shares.get(who)

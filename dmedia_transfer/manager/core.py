@@ -28,8 +28,9 @@ from dmedia_transfer.manager.item import CancelTimer
 from dmedia_transfer.manager.reconciling import Reconciling
 from dmedia_transfer.manager.reports import Reports
 from dmedia_transfer.manager.runs import Runs
+from dmedia_transfer.manager.settings import Settings
 from dmedia_transfer.manager.settling import Settling
-from dmedia_transfer.manager.starting import Settings, Starting
+from dmedia_transfer.manager.starting import Starting
 from dmedia_transfer.manager.sweeping import Sweeping
 from dmedia_transfer.manager.traffic import TrafficCounter
 from dmedia_transfer.manager.wanted import Wanted
@@ -46,6 +47,7 @@ from dmedia_transfer.model import (
     QueueEdit,
     RemoveEntries,
     RenewEntry,
+    Several,
     Transfer,
     TransferKey,
     random_id,
@@ -186,21 +188,10 @@ class TransferManager:
         """The database is another one than before: made anew, or restored from a backup."""
         self._endings.record_all_again()
 
-    def file_known(self, file_id: str, answer: KnownFile | TransferError) -> None:
-        """A file document was read, or cannot be."""
-        for item in self._board.of_file(file_id):
-            item.asked = False
-            if isinstance(answer, KnownFile):
-                item.known = answer
-                progress = replace(item.transfer.progress, bytes_total=answer.file.size)
-                self._board.change(item, progress=progress)
-                self._starting.end_if_here(item)
-                self._starting.recheck(item)
-                self._starting.refresh_sources(item)
-                self._starting.offer(item)
-            elif item.transfer.status in (Status.QUEUED, Status.SUSPENDED) and item.transfer.key not in self._runs:
-                # The document may come yet, with the next replication.
-                self._starting.cannot(item, NoSource(str(answer)) if isinstance(answer, Unknown) else answer)
+    def files_known(self, answers: Mapping[str, KnownFile | TransferError]) -> None:
+        """File documents were read, or cannot be; by the IDs of the files."""
+        for file_id, answer in answers.items():
+            self._file_known(file_id, answer)
         self._starting.pump()
 
     def file_changed(self, file_id: str) -> None:
@@ -234,14 +225,18 @@ class TransferManager:
         """A file system was mounted or unmounted, which on many machines happens all the time."""
         self._starting.look_at_stores()
 
-    def report(self, report: Moved | Ended) -> None:
+    def report(self, report: Moved | Ended | Several) -> None:
         """A worker has something to say."""
-        if isinstance(report, Moved):
-            self._reports.moved(report)
-        else:
-            self._reports.ended(report)
-            self._sweeping.proceed()
-            self._board.tell_summary()
+        match report:
+            case Moved():
+                self._reports.moved(report)
+                return
+            case Ended():
+                self._reports.ended(report)
+            case Several():
+                self._reports.several(report)
+        self._sweeping.proceed()
+        self._board.tell_summary()
 
     def admit_peers(self, limits: GuestLimits) -> None:
         """There is a server for peers: the limits hold for it, too."""
@@ -462,6 +457,21 @@ class TransferManager:
     def unsubscribe(self, listener: Listener) -> None:
         """See `ports.Control.unsubscribe`."""
         self._board.unsubscribe(listener)
+
+    def _file_known(self, file_id: str, answer: KnownFile | TransferError) -> None:
+        for item in self._board.of_file(file_id):
+            item.asked = False
+            if isinstance(answer, KnownFile):
+                item.known = answer
+                progress = replace(item.transfer.progress, bytes_total=answer.file.size)
+                self._board.change(item, progress=progress)
+                self._starting.end_if_here(item)
+                self._starting.recheck(item)
+                self._starting.refresh_sources(item)
+                self._starting.offer(item)
+            elif item.transfer.status in (Status.QUEUED, Status.SUSPENDED) and item.transfer.key not in self._runs:
+                # The document may come yet, with the next replication.
+                self._starting.cannot(item, NoSource(str(answer)) if isinstance(answer, Unknown) else answer)
 
     def _apply_limits(self) -> None:
         settings = self._starting.settings

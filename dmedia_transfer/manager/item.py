@@ -27,6 +27,7 @@ class Item:
     in_flight: tuple[int, ...] = ()  # in this run: leaves, or parts
     wrong: tuple[int, ...] = ()  # in this run
     wake: CancelTimer | None = None  # takes back the timer that ends a backoff
+    alone: bool = False  # it failed together with others: a worker of its own finds out why
     held: bool = False  # its worker was asked to let go because the whole queue is held
 
     @property

@@ -13,7 +13,7 @@ from dmedia_transfer.manager.item import CancelTimer, Item
 from dmedia_transfer.manager.runs import Runs
 from dmedia_transfer.manager.starting import Starting
 from dmedia_transfer.manager.traffic import TrafficCounter
-from dmedia_transfer.model import Discard, Ended, Failure, Moved, Outcome, Progress
+from dmedia_transfer.model import Discard, Ended, Failure, Moved, Outcome, Progress, Several
 from dmedia_transfer.states import Event, Reason, Status
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,20 @@ class Reports:
 
     def ended(self, report: Ended) -> None:
         """A worker has let go of a job."""
-        live = self._runs.ended(report.run_id)
+        self._ended(report)
+        self._starting.pump()
+
+    def several(self, reports: Several) -> None:
+        """A worker tells of small files that it does together."""
+        for report in reports.reports:
+            if isinstance(report, Moved):
+                self.moved(report)
+            else:
+                self._ended(report)
+        self._starting.pump()
+
+    def _ended(self, report: Ended) -> None:
+        live = self._runs.ended(report.run_id, report.sent_bytes)
         if live is None:
             return
         item = self._board.get(live.job.key)
@@ -80,7 +93,6 @@ class Reports:
                 self._apply(item, report)
         if item is not None:
             self._starting.offer(item)
-        self._starting.pump()
 
     def _apply(self, item: Item, report: Ended) -> None:
         item.meter = None
@@ -94,6 +106,10 @@ class Reports:
                     self._endings.done(item)
                 return
             case Outcome.STOPPED:
+                self._board.event(item, Event.STOPPED)
+            case Outcome.ALONE:
+                log.info("%s: is tried by itself%s", item.transfer.key, f": {report.failure}" if report.failure else "")
+                item.alone = True
                 self._board.event(item, Event.STOPPED)
             case Outcome.FAILED | Outcome.LOST:
                 self._went_wrong(item, report.failure or Failure("TransferError", "it ended without saying why"))

@@ -4,48 +4,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from dmedia_transfer.errors import TransferError
-from dmedia_transfer.limiter import Timetable
 from dmedia_transfer.manager import planning, returning
 from dmedia_transfer.manager.allowing import Allowing
 from dmedia_transfer.manager.board import Board
 from dmedia_transfer.manager.endings import Endings
+from dmedia_transfer.manager.gathering import Gathering
 from dmedia_transfer.manager.item import CancelTimer, Item
 from dmedia_transfer.manager.rechecking import WAITING, Rechecking
 from dmedia_transfer.manager.runs import Runs, primary_store, stores_beyond
+from dmedia_transfer.manager.settings import Settings
 from dmedia_transfer.manager.sourcing import Sourcing
 from dmedia_transfer.manager.wanted import Wanted
-from dmedia_transfer.model import Direction, Download, Failure, SourceUse, TransferKey, Upload
+from dmedia_transfer.model import Direction, Download, Failure, Job, SourceUse, TransferKey, Upload
 from dmedia_transfer.ports import Library, Stores
 from dmedia_transfer.progress import RateMeter
-from dmedia_transfer.reach import MeteredRule, Surroundings
+from dmedia_transfer.reach import Surroundings
 from dmedia_transfer.scheduler import Scheduler
 from dmedia_transfer.states import Event, Reason, Status
 
 log = logging.getLogger(__name__)
 
 LOOK_AHEAD: Final = 256  # file documents read before their turn, in bulk; more would only cost memory
+LOOK_FURTHER: Final = 1024  # the same, where they are used up within moments: small files have short documents
+MOMENT_S: Final = 1.0
 ASK_AGAIN_S: Final = 0.25  # so long a document that is asked for may keep those behind it from being looked at
 GATED: Final = frozenset({Reason.OFFLINE, Reason.METERED})  # looked at again when the connection changes
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What of the configuration the manager goes by; rates in bytes per second, None for no limit."""
-
-    max_transfers: int = 4
-    max_transfers_per_store: int = 4
-    connections: int = 4
-    stall_s: float = 60.0
-    pause_grace_s: float = 5.0
-    expire_s: float = 7 * 24 * 3600.0  # after which what is unfinished and not wanted goes
-    download_bps: float | None = None
-    upload_bps: float | None = None
-    timetable: Timetable = field(default_factory=Timetable)
-    over_metered: MeteredRule = field(default_factory=MeteredRule)
 
 
 class Starting:
@@ -85,7 +71,9 @@ class Starting:
             call_later=call_later,
             clock=clock,
         )
+        self._gathering = Gathering(board=board, scheduler=self._scheduler, prepare=self._prepare, ready=self._ready)
         self._ahead = 0  # at least so many of the next ones have their documents read, or on the way
+        self._asked_ahead_s = float("-inf")
         self._pump_timer: CancelTimer | None = None
         self._allowing = Allowing(settings.over_metered)
         self._sourcing = Sourcing(
@@ -211,9 +199,12 @@ class Starting:
                 break
             self._start(item)
         while (victim := self._scheduler.victim(self._runs.running)) is not None:
-            log.info("%s: gives way", victim)
-            self._board.event(self._board.item(victim), Event.SUSPEND, Reason.PREEMPTED)
-            self._runs.stop(victim)
+            for key in self._runs.staying(victim):
+                log.info("%s: gives way", key)
+                self._board.event(self._board.item(key), Event.SUSPEND, Reason.PREEMPTED)
+                self._runs.stop(key)
+        if (slot := self._scheduler.outranked(self._runs.running)) is not None:
+            self._runs.give_back(slot)
 
     def ask(self, items: Iterable[Item]) -> None:
         """Have the file documents of these read, as far as they are not known."""
@@ -287,8 +278,7 @@ class Starting:
     def let_go_of_refused(self) -> None:
         """Stop the jobs with a store that may not be used any more, or that has moved; they are planned anew."""
         for live in self._runs:
-            running = self._runs.running.get(live.job.key)
-            if running is None or running.leaving:
+            if self._runs.is_leaving(live.job.key):
                 continue
             item = self._board.get(live.job.key)
             if item is not None and self._sourcing.refresh(item):
@@ -327,34 +317,56 @@ class Starting:
         )
 
     def _start(self, item: Item) -> None:
+        waited_for = item.transfer.key.store_id or item.transfer.preferred_store
+        job = self._prepare(item)
+        if job is None:
+            return
+        if not self._scheduler.has_room(primary_store(job), self._runs.running):
+            self._ready(item, primary_store(job))
+            return
+        priority = item.transfer.priority
+        together = [(item, job), *self._gathering.with_it(item, job, waited_for, self.settings)]
+        for each, its_job in together:
+            self._begin(each, its_job)
+        if len(together) == 1:
+            self._runs.start(job, priority=priority)
+        else:
+            self._runs.start_together([its_job for _, its_job in together], priority=priority)
+        for each, _ in together:
+            self._sourcing.started(each)
+        self.on_started(item.transfer.key)
+
+    def _prepare(self, item: Item) -> Download | Upload | None:
+        """What a worker has to do; None if that is nothing, or cannot be done now."""
         self._ahead -= 1
         if self._ahead < LOOK_AHEAD // 2:
             self._ask_ahead(item)
         try:
             if self._is_here(item):
                 self._endings.done(item)
-                return
-            job = self._plan(item)
+                return None
+            return self._plan(item)
         except TransferError as error:
             self.cannot(item, error)
-            return
-        if not self._scheduler.has_room(primary_store(job), self._runs.running):
-            self._ready(item, primary_store(job))
-            return
+            return None
+
+    def _begin(self, item: Item, job: Job) -> None:
+        """It is about to be given to a worker."""
+        item.alone = False
         self._board.event(item, Event.CLEAR)  # of one that was preempted
         self._board.event(item, Event.START)
         if isinstance(job, Download):
             self._board.change(item, sources=tuple(SourceUse(store.store_id) for store in job.sources))
         item.leaves_done = item.sent_bytes = 0
         item.meter = RateMeter(self._clock, bytes_done=item.transfer.progress.bytes_done)
-        self._runs.start(job, priority=item.transfer.priority)
-        self._sourcing.started(item)
-        self.on_started(item.transfer.key)
 
     def _ask_ahead(self, item: Item) -> None:
         """Have the documents of this one and of the next ones read, before it is their turn."""
-        self.ask([item, *(self._board.item(key) for key in self._scheduler.first(LOOK_AHEAD))])
-        self._ahead = LOOK_AHEAD
+        now_s = self._clock()
+        fast = self.settings.together_files > 1 and now_s - self._asked_ahead_s < MOMENT_S
+        count = LOOK_FURTHER if fast else LOOK_AHEAD
+        self.ask([item, *(self._board.item(key) for key in self._scheduler.first(count))])
+        self._ahead, self._asked_ahead_s = count, now_s
 
     def _pump_later(self) -> None:
         if self._pump_timer is None:

@@ -56,6 +56,8 @@ class TrafficCounter:
                         found[Direction.DOWNLOAD, use.store_id] = use.received_bytes
                 if mine is None and not told:
                     found[Direction.DOWNLOAD, ""] = sent_bytes
+                elif not found.total() and not job.sources[0].local:  # a small file came so fast that nobody told
+                    found[Direction.DOWNLOAD, job.sources[0].store_id] = sent_bytes
             case Upload() as job if not job.destination.local:
                 self._backends[job.destination.store_id] = job.destination.plugin
                 sent = max(sent_bytes, mine.sent_bytes if mine is not None else 0)

@@ -10,6 +10,7 @@ on all pipes. Promised:
 - A transfer always gets a worker: how many there are at once is the manager's decision. What is left to be removed
   (`Discard`) gets an idle one, or a single one more, so that it neither waits for hours nor comes in hundreds.
 - A worker that does not obey a stop or a pause within a few seconds is killed.
+- Of a worker that had several small files, nobody knows which one killed it: each of them is tried by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing import connection
 from typing import Any, Final
@@ -35,6 +36,7 @@ from dmedia_transfer.model import (
     Drain,
     Ended,
     Failure,
+    GiveBack,
     Job,
     Logged,
     LongRun,
@@ -42,7 +44,9 @@ from dmedia_transfer.model import (
     Outcome,
     Report,
     Run,
+    RunTogether,
     SetShare,
+    Several,
     Stop,
     StoreSpec,
     UseSources,
@@ -102,6 +106,19 @@ class WorkerPool:
         with self._lock:
             self._place(Run(run_id, job))
 
+    def run_together(self, jobs: Mapping[int, Job]) -> None:
+        """Give the transfers of small files, by the numbers of their runs, to one idle worker, or to a new one."""
+        with self._lock:
+            self._place(*(Run(run_id, job) for run_id, job in jobs.items()))
+
+    def give_back(self, run_ids: Collection[int]) -> None:
+        """Have the worker of these runs let go of those that it has not begun."""
+        with self._lock:
+            for run_id in run_ids:
+                if (worker := self._busy.get(run_id)) is not None:
+                    worker.send(GiveBack(tuple(run_ids)))
+                    return
+
     def drain(self, run_id: int, grace_s: float) -> None:
         """Ask the worker to pause."""
         self._tell(run_id, Drain(run_id, grace_s), kill_after_s=grace_s + self._obey_s)
@@ -110,7 +127,7 @@ class WorkerPool:
         """Take a drain back."""
         with self._lock:
             if run_id in self._busy:
-                self._busy[run_id].kill_at = None
+                self._busy[run_id].may_take_its_time(run_id)
                 self._busy[run_id].send(CarryOn(run_id))
 
     def stop(self, run_id: int) -> None:
@@ -172,9 +189,9 @@ class WorkerPool:
         with self._lock:
             self._closing = True
             self._waiting.clear()
-            for run_id, worker in self._busy.items():
-                worker.send(Stop(run_id))
             for worker in self._processes.values():
+                for run_id in worker.runs:
+                    worker.send(Stop(run_id))
                 worker.send(Leave())
             reader = self._reader
             self._wake()
@@ -189,22 +206,29 @@ class WorkerPool:
 
     # Inside; with the lock held
 
-    def _place(self, run: Run) -> None:
+    def _place(self, *runs: Run) -> None:
         worker = self._idle.pop() if self._idle else None
-        if worker is None and isinstance(run.job, Discard) and self._discards() >= SPARE_WORKERS:
-            self._waiting.append(run)
+        if worker is None and isinstance(runs[0].job, Discard) and self._discards() >= SPARE_WORKERS:
+            self._waiting.append(runs[0])
             return
         worker = worker or self._start()
         if worker is None:
             failure = Failure("WorkerLost", "a worker process could not be started", transient=True)
-            self._report(Ended(run.run_id, Outcome.LOST, failure))
+            self._lose([run.run_id for run in runs], failure, together=len(runs) > 1)
             return
-        worker.run_id, worker.job = run.run_id, run.job
-        self._busy[run.run_id] = worker
-        worker.send(run)
+        worker.runs = {run.run_id: run.job for run in runs}
+        worker.together = len(runs) > 1
+        self._busy.update(dict.fromkeys(worker.runs, worker))
+        worker.send(RunTogether(runs) if worker.together else runs[0])
+
+    def _lose(self, run_ids: Sequence[int], failure: Failure, *, together: bool) -> None:
+        if together:
+            self._report(Several(tuple(Ended(run_id, Outcome.ALONE, failure) for run_id in run_ids)))
+        else:
+            self._report(Ended(run_ids[0], Outcome.LOST, failure))
 
     def _discards(self) -> int:
-        return sum(isinstance(worker.job, Discard) for worker in self._busy.values())
+        return sum(isinstance(job, Discard) for worker in self._processes.values() for job in worker.runs.values())
 
     def _start(self) -> Process | None:
         if self._closing:
@@ -232,7 +256,7 @@ class WorkerPool:
             worker = self._busy.get(run_id)
             if worker is None:
                 return  # it has ended, and the report is on its way
-            worker.obey_within(kill_after_s)
+            worker.obey_within(kill_after_s, run_id)
             worker.send(command)
             self._wake()
 
@@ -270,8 +294,8 @@ class WorkerPool:
         now = time.monotonic()
         for worker in self._processes.values():
             if worker.kill_at is not None and worker.kill_at <= now:
-                log.warning("worker %s does not let go of %s and is killed", worker.pid, worker.job and worker.job.key)
-                worker.kill_at = None
+                log.warning("worker %s does not let go of %s and is killed", worker.pid, _names(worker.runs.values()))
+                worker.may_take_its_time()
                 worker.kill()
         for worker in [worker for worker in self._idle if worker.idle_since + self._idle_s <= now]:
             self._idle.remove(worker)
@@ -290,23 +314,29 @@ class WorkerPool:
                 with self._lock:
                     worker.ready()
             case Ended():
-                self._ended(worker, message)
+                self._ended(worker, message, (message,))
+            case Several():
+                self._ended(worker, message, [one for one in message.reports if isinstance(one, Ended)])
             case Moved() | Advanced() | Logged():
                 self._report(message)
             case _:
                 log.error("worker %s says what no worker says, and is killed: %.80r", worker.pid, message)
                 worker.kill()
 
-    def _ended(self, worker: Process, report: Ended) -> None:
+    def _ended(self, worker: Process, report: Ended | Several, ended: Sequence[Ended]) -> None:
+        """`ended` is what of the report says so."""
         with self._lock:
-            if worker.run_id != report.run_id:
+            if any(one.run_id not in worker.runs for one in ended):
                 return
-            self._free(worker)
-            worker.idle_since = time.monotonic()
-            if not self._closing:
-                self._idle.append(worker)
-                if self._waiting:
-                    self._place(self._waiting.popleft())
+            for one in ended:
+                del worker.runs[one.run_id], self._busy[one.run_id]
+                worker.may_take_its_time(one.run_id)
+            if ended and not worker.runs:
+                worker.idle_since = time.monotonic()
+                if not self._closing:
+                    self._idle.append(worker)
+                    if self._waiting:
+                        self._place(self._waiting.popleft())
         self._report(report)
 
     def _lost(self, worker: Process) -> None:
@@ -316,17 +346,19 @@ class WorkerPool:
             del self._processes[worker.connection]
             if worker in self._idle:
                 self._idle.remove(worker)
-            run_id, job = worker.run_id, worker.job
-            self._free(worker)
+            lost, worker.runs = worker.runs, {}
+            for run_id in lost:
+                del self._busy[run_id]
             if self._waiting and not self._closing:
                 self._place(self._waiting.popleft())
-        if run_id is None:
+        if not lost:
             log.log(logging.DEBUG if worker.leaving or self._closing else logging.WARNING, "%s", worker.obituary())
             return
-        log.warning("%s: %s", job and job.key, worker.obituary())
-        self._report(Ended(run_id, Outcome.LOST, Failure.of(worker.obituary())))
+        log.warning("%s: %s", _names(lost.values()), worker.obituary())
+        self._lose(list(lost), Failure.of(worker.obituary()), together=worker.together)
 
-    def _free(self, worker: Process) -> None:
-        if worker.run_id is not None:
-            self._busy.pop(worker.run_id, None)
-        worker.run_id = worker.job = worker.kill_at = None
+
+def _names(jobs: Collection[Job | LongRun]) -> str:
+    """What a worker is busy with, for the log."""
+    first = next((str(job.key) for job in jobs), "nothing")
+    return f"{first} and {len(jobs) - 1} more" if len(jobs) > 1 else first

@@ -58,12 +58,11 @@ class Process:
         finally:
             theirs.close()
         self.connection = Connection(ours.detach())
-        self.run_id: int | None = None  # what it is busy with
-        self.job: Job | LongRun | None = None
+        self.runs: dict[int, Job | LongRun] = {}  # what it is busy with, by the numbers of the runs
+        self.together = False  # they were begun together
         self.idle_since = time.monotonic()
-        self.kill_at: float | None = None  # when our patience ends
+        self._deadlines: dict[int, tuple[float, float]] = {}  # when our patience ends, and how long it is, by the run
         self.leaving = False
-        self._patience_s = 0.0
         self._ready = False
         self._held: list[Command | Leave] = []  # until it reads; a large job would block the one who sends it
         self._send(settings)
@@ -73,18 +72,30 @@ class Process:
         """The process ID."""
         return self._popen.pid
 
-    def obey_within(self, seconds: float) -> None:
-        """It has so long to do what it is told; one that is still starting has that long from then on."""
-        now = time.monotonic()
-        self._patience_s = seconds
-        kill_at = now + seconds + (0.0 if self._ready else START_S)
-        self.kill_at = kill_at if self.kill_at is None else min(kill_at, self.kill_at)
+    @property
+    def kill_at(self) -> float | None:
+        """When our patience ends (monotonic seconds); None if it was told nothing that it has not done."""
+        return min(when for when, _ in self._deadlines.values()) if self._deadlines else None
+
+    def obey_within(self, seconds: float, run_id: int = 0) -> None:
+        """It has so long to do what it is told of this run; one that is still starting has that long from then on."""
+        kill_at = time.monotonic() + seconds + (0.0 if self._ready else START_S)
+        if run_id in self._deadlines:
+            kill_at = min(kill_at, self._deadlines[run_id][0])
+        self._deadlines[run_id] = (kill_at, seconds)
+
+    def may_take_its_time(self, run_id: int | None = None) -> None:
+        """It has done what it was told of this run, or need not; None: of all."""
+        if run_id is None:
+            self._deadlines.clear()
+        else:
+            self._deadlines.pop(run_id, None)
 
     def ready(self) -> None:
         """It reads now."""
         self._ready = True
-        if self.kill_at is not None:
-            self.obey_within(self._patience_s)
+        for run_id, (_, seconds) in list(self._deadlines.items()):
+            self.obey_within(seconds, run_id)
         held, self._held = self._held, []
         for command in held:
             self._send(command)

@@ -1,4 +1,4 @@
-"""A worker: a process that runs one job at a time.
+"""A worker: a process that runs one job at a time, or a bundle of small files.
 
 Started by `pool` with the number of its pipe as the only argument. The control thread reads commands, the main thread
 does the job, and both write reports. It can be killed at any instant, and everything is made for that: what is recorded
@@ -17,6 +17,7 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -32,15 +33,23 @@ from dmedia_transfer.model import (
     Direction,
     Download,
     Drain,
+    Ended,
+    JobKey,
     Logged,
+    Moved,
     Run,
+    RunTogether,
     SetShare,
+    Several,
     Stop,
+    TransferKey,
     Upload,
     UseSources,
 )
+from dmedia_transfer.workers.bundle import Bundle
 from dmedia_transfer.workers.messages import Leave, Ready, WorkerSettings
 from dmedia_transfer.workers.running import Runner, Running
+from dmedia_transfer.workers.smallfiles import SmallFiles
 from dmedia_transfer.workers.stores import OpenStores
 
 MAX_LINE = 8000  # characters of a line in the log: what crosses the pipe is small
@@ -53,8 +62,8 @@ class Worker:
         self._connection = connection
         self._settings = settings
         self._sending = threading.Lock()
-        self._inbox: queue.SimpleQueue[Running | None] = queue.SimpleQueue()
-        self._current: Running | None = None  # also before the main thread has taken it
+        self._inbox: queue.SimpleQueue[Running | Bundle | None] = queue.SimpleQueue()
+        self._current: Running | Bundle | None = None  # also before the main thread has taken it
         self._stores = OpenStores()
         self._buckets = {direction: TokenBucket(None) for direction in Direction}
         self._buffers = LeafBuffers(1)
@@ -76,16 +85,25 @@ class Worker:
             report=self.send,
             report_interval_s=self._settings.report_interval_s,
         )
+        small = SmallFiles(journal=self._journal, stores=self._stores, buckets=self._buckets, buffers=self._buffers)
         self.send(Ready())
-        while (running := self._inbox.get()) is not None:
-            ended = runner.run(running)
-            self._current = None
-            self.send(ended)
+        while (work := self._inbox.get()) is not None:
+            if isinstance(work, Bundle):
+                small.run(work)
+            else:
+                ended = runner.run(work)
+                self._current = None
+                self.send(ended)
 
     @property
-    def current(self) -> Running | None:
-        """The job that it is busy with."""
-        return self._current
+    def key(self) -> TransferKey | JobKey | None:
+        """What it, or of small files the calling thread, is busy with."""
+        match self._current:
+            case Bundle() as bundle:
+                return bundle.current.job.key if bundle.current is not None else None
+            case Running() as running:
+                return running.job.key
+        return None
 
     def send(self, message: Any) -> None:
         """Tell the daemon; from any thread."""
@@ -94,6 +112,9 @@ class Worker:
                 self._connection.send(message)
             except OSError:
                 os._exit(0)
+
+    def _report(self, reports: Sequence[Moved | Ended]) -> None:
+        self.send(Several(tuple(reports)))
 
     def _journal(self) -> Journal:
         if self._opened is None:
@@ -111,7 +132,16 @@ class Worker:
 
     def _handle(self, command: Any) -> None:
         current = self._current
+        if isinstance(current, Bundle):
+            current.obey(command)
+            current = None
         match command:
+            case RunTogether(runs):
+                for bucket in self._buckets.values():
+                    bucket.set_rate(None)
+                self._current = Bundle(runs, report=self._report, cut=self._stores.cut)
+                self._buffers.resize(self._current.connections)
+                self._inbox.put(self._current)
             case Run(run_id, job):
                 for bucket in self._buckets.values():
                     bucket.set_rate(None)
@@ -153,8 +183,7 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            current = self._worker.current
-            key = current.job.key if current is not None else None
+            key = self._worker.key
             # The daemon puts the key before each line.
             line = self.format(record).removeprefix(f"{key}: ")[:MAX_LINE]
             code = (record.pathname, record.lineno, record.funcName)

@@ -104,6 +104,7 @@ IMPORTING_AND_VERIFYING: Final = (  # tried in `test_long_jobs`
     *faults.VERIFY_POINTS,
     "journal.job-settled",
 )
+TOGETHER: Final = faults.TOGETHER_POINTS  # tried in `tests/integration/test_small_files`
 ARRIVING: Final = faults.ARRIVING_POINTS  # tried in `test_web`
 ALL: Final = (
     *DOWNLOADING,
@@ -119,6 +120,7 @@ ALL: Final = (
     *RECEIVING_FROM_A_PEER,
     *IMPORTING_AND_VERIFYING,
     *ARRIVING,
+    *TOGETHER,
 )
 
 

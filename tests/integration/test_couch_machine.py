@@ -249,7 +249,7 @@ def library(couch: Database, inbox: Inbox, journal: Journal, in_force: list[Raw]
         machine_id=MACHINE,
         hostname="tv",
         call_soon=inbox.call_soon,
-        on_file=inbox.on_file,
+        on_files=inbox.on_files,
         on_taken=inbox.on_taken,
         on_loaded=inbox.on_loaded,
         on_state=inbox.states.append,

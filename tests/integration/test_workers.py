@@ -32,6 +32,7 @@ from dmedia_transfer.model import (
     Moved,
     Outcome,
     Report,
+    Several,
     StoreSpec,
     TransferKey,
     Upload,
@@ -63,7 +64,11 @@ class Bench:
     def make_pool(self, **options: Any) -> WorkerPool:
         """A pool that reports to this bench."""
         options.setdefault("config", self.config)
-        return WorkerPool(on_report=self.reports.put, call_soon=lambda call, *args: call(*args), **options)
+        return WorkerPool(on_report=self._take, call_soon=lambda call, *args: call(*args), **options)
+
+    def _take(self, report: Report) -> None:
+        for one in report.reports if isinstance(report, Several) else (report,):
+            self.reports.put(one)
 
     def close(self) -> None:
         """End all workers."""

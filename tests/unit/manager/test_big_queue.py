@@ -100,7 +100,7 @@ def test_what_is_known_far_behind_starts_while_documents_cannot_be_read() -> Non
     late = world.add_file(file(1999))
     world.machine = revision_of(world, [entry(number) for number in range(2000)])
     world.manager.machine_changed(world.machine)
-    world.manager.file_known(late.file_id, world.files[late.file_id])  # and then the database is away
+    world.manager.files_known({late.file_id: world.files[late.file_id]})  # and then the database is away
     world.clock.advance(ASK_AGAIN_S * 20)
     assert world.running() == [key(1999)]
 

@@ -170,7 +170,7 @@ def test_a_file_whose_document_is_wrong_fails_with_the_reason() -> None:
     world = World()
     file = a_file()
     world.manager.queue([Entry(file.file_id)])
-    world.manager.file_known(file.file_id, InvalidDocument(file.file_id, "bytes", "is missing"))
+    world.manager.files_known({file.file_id: InvalidDocument(file.file_id, "bytes", "is missing")})
     transfer = world.manager.transfers()[download_of(file)]
     assert transfer.status is Status.FAILED
     assert transfer.failure is not None
@@ -310,7 +310,7 @@ def test_a_download_of_priority_now_preempts_the_least_urgent_one() -> None:
     low, normal = world.queue(Entry(files[0].file_id, priority=-10), Entry(files[1].file_id))
     (urgent,) = world.queue(Entry(files[2].file_id, priority=100))
     assert world.status(low) == "suspended (preempted)"
-    assert ("stop", 1) in world.pool.said
+    assert ("stop", world.pool.run_of(low)) in world.pool.said
     world.end(low, Outcome.STOPPED)
     assert world.running() == [normal, urgent]
     world.end(urgent)
