@@ -205,7 +205,7 @@ class Config(BaseSettings):
         4, ge=1, le=64, description="transfers at once; files up to 8 MiB with one store count as one, up to 64 of them"
     )
     max_transfers_per_store: int = Field(4, ge=1, le=64, description="of those, from or to one store")
-    connections: int = Field(4, ge=1, le=32, description="leaves or parts at once in one transfer; 8 MiB each")
+    connections: int = Field(4, ge=1, le=32, description="the most leaves or parts at once in one transfer; 8 MiB each")
     stall_s: float = Field(60.0, gt=0, description="seconds without a byte after which a connection is cut")
     worker_idle_s: float = Field(60.0, gt=0, description="seconds after which an idle worker leaves")
     pause_grace_s: float = Field(5.0, ge=0, description="seconds that parts in flight may take to finish at a pause")

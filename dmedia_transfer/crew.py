@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeVar
 
-from dmedia_transfer.errors import ConnectionLost, Interrupted, Transient
+from dmedia_transfer.errors import ConnectionLost, Interrupted, ServerBusy, Transient
+from dmedia_transfer.growth import ONE_WORD_S, Growth
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +49,20 @@ class _State(Enum):
 class Crew:
     """As many threads as there are connections, for one job."""
 
-    def __init__(self, connections: int = 1) -> None:
-        """`connections` is the number of pieces that are worked on at once."""
+    def __init__(
+        self, connections: int = 1, *, grows: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """A crew that has nothing to do yet.
+
+        Args:
+            connections: The number of pieces that are worked on at once.
+            grows: That is the most there may be; how many there are is found out (`growth`), from what `moved` says.
+            clock: Monotonic seconds.
+        """
+        self._clock = clock
         self._connections = connections
+        self._growth = Growth(connections) if grows else None
+        self._growing = threading.Lock()
         self._lines = 1
         self.most = MOST_CONNECTIONS  # more than so many are of no use for this job; may be set until `run`
         self._members = 0  # threads
@@ -72,17 +85,25 @@ class Crew:
     @property
     def connections(self) -> int:
         """How many pieces are worked on at once."""
-        return min(self._connections, self.most) if self._lines == 1 else min(self.together, self.most)
+        return min(self.each, self.most) if self._lines == 1 else min(self.together, self.most)
 
     @property
     def each(self) -> int:
         """How many pieces may be worked on at once with one store."""
-        return self._connections
+        return self._connections if self._growth is None else self._growth.connections
 
     @property
     def together(self) -> int:
         """How many pieces may be worked on at once with all stores."""
-        return max(self._connections, min(self._connections * self._lines, MOST_TOGETHER))
+        return self._with_all(self.each)
+
+    @property
+    def room(self) -> int:
+        """How many pieces there may ever be at once: so many are worth keeping memory for."""
+        return self._with_all(self._connections)
+
+    def _with_all(self, each: int) -> int:
+        return max(each, min(each * self._lines, MOST_TOGETHER))
 
     def spread(self, lines: int) -> None:
         """So many stores have connections of their own from now on."""
@@ -100,6 +121,9 @@ class Crew:
         """Work on so many pieces at once from now on; what is in flight beyond that finishes."""
         with self._cond:
             self._connections = connections
+            if self._growth is not None:
+                with self._growing:
+                    self._growth.allow(connections)
             self._cond.notify_all()
 
     def cuts(self, cut: Callable[[], None]) -> None:
@@ -156,8 +180,22 @@ class Crew:
 
     def wait(self, seconds: float) -> bool:
         """Wait, and say whether what is in flight has to go: for a bandwidth limit."""
+        if self._growth is not None:
+            with self._growing:
+                self._growth.held()
         with self._cond:
             return self._cond.wait_for(lambda: self._cutting, timeout=seconds)
+
+    def moved(self, count: int) -> None:
+        """So many bytes crossed the wire; from any thread."""
+        if self._growth is None:
+            return
+        with self._growing:
+            before = self._growth.connections
+            self._growth.moved(count, self._clock())
+            changed = self._growth.connections != before
+        if changed:
+            self.poke()
 
     @property
     def in_flight(self) -> int:
@@ -245,6 +283,23 @@ class Crew:
                 return isinstance(error, Transient)
             return isinstance(error, ConnectionLost) and self._began.epoch != self._epoch
 
+    def eases(self, error: BaseException) -> bool:
+        """Whether the store's "too much" is answered with fewer connections; the piece is to be given back then.
+
+        Not where it says when to come back, and not where there are others to ask.
+        """
+        if self._growth is None or not isinstance(error, ServerBusy) or error.retry_after_s or self._lines > 1:
+            return False
+        if getattr(self._began, "eased", None) is not error:
+            with self._growing:
+                if not self._growth.refused(self._clock()):
+                    return False
+                left = self._growth.connections
+            self._began.eased = error
+            log.info("%s; going on with %s at once", error, left)
+            self.poke()
+        return True
+
     # Inside
 
     @property
@@ -261,15 +316,20 @@ class Crew:
     ) -> None:
         while (piece := self._next(take)) is not None:
             self._began.epoch = self._epoch
+            eased = False
             try:
                 work(piece)
             except BaseException as error:
                 give_back(piece)
-                if not self.forgives(error):
+                eased = self.eases(error)
+                if not (eased or self.forgives(error)):
                     self._fail(error)
                 with self._cond:
                     self._given_back += 1
             self._ended(news=True)
+            if eased:
+                with self._cond:
+                    self._cond.wait_for(lambda: not self._wanted, ONE_WORD_S)
 
     def _next(self, take: Callable[[], T | Later | None]) -> T | None:
         """The next piece, counted as in flight; None when this thread is not needed any more."""

@@ -308,7 +308,7 @@ class Download:
     file: FileSpec
     destination: StoreSpec  # a local FileStore
     sources: tuple[StoreSpec, ...]  # in the order of preference
-    connections: int  # leaves fetched at once
+    connections: int  # the most leaves fetched at once
     stall_s: float  # no byte for so long cuts a connection
 
 
@@ -320,7 +320,7 @@ class Upload:
     file: FileSpec
     source: StoreSpec  # a local FileStore that has the file
     destination: StoreSpec
-    connections: int  # parts sent at once
+    connections: int  # the most parts sent at once
     stall_s: float
     replaces: bool = False  # what is there was found corrupt: if it is not the file, it gives way
 

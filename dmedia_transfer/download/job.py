@@ -142,7 +142,7 @@ class Download:
     def _equip(self, sources: Sequence[Source]) -> None:
         """Have threads for so many sources, and cut them where the crew cuts."""
         self._crew.spread(len(sources))
-        self._buffers.resize(self._crew.together)
+        self._buffers.resize(self._crew.room)
         for source in sources:
             if id(source.store) not in self._cutting:
                 self._cutting.add(id(source.store))
@@ -229,7 +229,7 @@ class Download:
             if flight.superseded:
                 self._give_back(flight)
                 return False
-            if self._crew.forgives(error):
+            if self._crew.forgives(error) or self._crew.eases(error):
                 raise
             self._drop(flight)
             self._board.failed(flight, error)
@@ -261,6 +261,7 @@ class Download:
                 raise Interrupted(f"leaf {flight.leaf} is not wanted from store {source.store_id} any more")
             if source.local:
                 return  # the limits are for the line
+            self._crew.moved(count)
             self._pace(count)
             flight.waited_s += time.monotonic() - now_s
 

@@ -295,6 +295,7 @@ class MultipartUpload:
             self._tally.moved(piece.number, count)
             if self._crew.interrupting:
                 raise Interrupted(f"part {piece.number} was cut")
+            self._crew.moved(count)
             if self._pace is not None:
                 self._pace(count)
 

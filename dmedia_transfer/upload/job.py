@@ -195,6 +195,7 @@ class Upload:
             self._tally.moved(piece, count)
             if self._crew.interrupting:
                 raise Interrupted(f"piece {piece} was cut")
+            self._crew.moved(count)
             self._pace(count)
 
         return meter

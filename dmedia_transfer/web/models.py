@@ -516,7 +516,7 @@ class LimitsOut(Model):
     download_bps: float | None = Field(description="bytes per second; null: no limit")
     upload_bps: float | None = Field(description="bytes per second; null: no limit")
     max_transfers: int = Field(description="at once")
-    connections: int = Field(description="leaves or parts at once in one transfer")
+    connections: int = Field(description="the most leaves or parts at once in one transfer")
     timetable: list[FromThen] = Field(description="limits by the time of day")
     timetable_bps: float | None = Field(description="what the timetable allows now; null: no limit")
     stopped: bool = Field(description="whether the timetable allows no transfers now")

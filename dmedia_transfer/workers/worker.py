@@ -147,7 +147,7 @@ class Worker:
                     bucket.set_rate(None)
                 connections = job.connections if isinstance(job, Download | Upload) else 1
                 self._buffers.resize(connections)
-                self._current = Running(run_id, job, Crew(connections))
+                self._current = Running(run_id, job, Crew(connections, grows=True))
                 self._inbox.put(self._current)
             case Drain(run_id, grace_s) if current is not None and current.run_id == run_id:
                 # A part that was sent in full is worth something later, a leaf that was received in part is not.
@@ -158,7 +158,7 @@ class Worker:
                 current.crew.stop()
             case Connect(run_id, connections) if current is not None and current.run_id == run_id:
                 current.crew.connect(connections)
-                self._buffers.resize(current.crew.together)
+                self._buffers.resize(current.crew.room)
             case UseSources(run_id, sources) if current is not None and current.run_id == run_id:
                 current.news.put(sources)
                 current.crew.spread(len(sources))
