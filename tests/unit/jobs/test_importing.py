@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import mimetypes
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def test_a_file_gets_a_document_that_can_be_believed(scene: Scene, tmp_path: Pat
     assert (file.name, file.ext, file.mime, file.origin, file.bytes) == (
         "Film.MKV",
         "mkv",
-        "video/x-matroska",
+        mimetypes.guess_type("film.mkv")[0],  # which has changed its name since Debian 12
         "user",
         4,
     )
