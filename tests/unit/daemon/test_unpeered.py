@@ -45,6 +45,6 @@ def test_it_can_be_told_all_that_one_with_peers_is_told() -> None:
 
 
 def test_a_machine_without_peers_loads_nothing_for_them() -> None:
-    program = "import sys, dmedia_transfer.daemon; print(*sys.modules)"
+    program = "import sys, dmedia_transfer.daemon.joined; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert {"zeroconf", "ifaddr", "cryptography"}.isdisjoint(done.stdout.split())
