@@ -6,6 +6,7 @@ import sys
 
 def test_what_a_daemon_does_not_serve_it_does_not_load() -> None:
     # The servers are for those who want them; an idle daemon of the others has neither their memory nor their start.
-    code = "import sys, dmedia_transfer.daemon.joined; print({'aiohttp', 'boto3', 'zeroconf'}.intersection(sys.modules))"
+    served = "{'aiohttp', 'boto3', 'zeroconf'}"
+    code = f"import sys, dmedia_transfer.daemon.joined; print({served}.intersection(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.strip() == "set()"
