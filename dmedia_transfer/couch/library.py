@@ -19,7 +19,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -348,7 +348,22 @@ class CouchLibrary:
             self._ask("files")
         for file_id, raw in found.items():
             self._remember(file_id, raw)
-        self._deliver(self._on_files, {file_id: _known_file(raw) for file_id, raw in found.items()})
+        records = self._unwritten(found)
+        known = {
+            file_id: _known_file(stored.noted(raw, records.get(file_id, ())) if isinstance(raw, dict) else raw)
+            for file_id, raw in found.items()
+        }
+        self._deliver(self._on_files, known)
+
+    def _unwritten(self, file_ids: Container[str]) -> Mapping[str, Sequence[RecordStored]]:
+        """What was found out of these files and is not in their documents yet."""
+        records: dict[str, list[RecordStored]] = {}
+        with self._changed:
+            due = self._tasks["flush"].due is not None
+        for each in self._outbox.pending() if due else ():
+            if isinstance(each.edit, RecordStored) and each.edit.file_id in file_ids:
+                records.setdefault(each.edit.file_id, []).append(each.edit)
+        return records
 
     def _remember(self, file_id: str, raw: Raw | TransferError) -> None:
         """Most documents are read before a transfer and written after it, and are the same in between."""

@@ -46,6 +46,14 @@ def record(
     return problems
 
 
+def noted(raw: Raw, records: Sequence[RecordStored]) -> Raw:
+    """A file document as it will be once these records are written into it."""
+    there = raw.get("stored", {})
+    if not records or not isinstance(there, dict):
+        return raw
+    return {**raw, "stored": documents.merge_stored([there, *(_stored_line(there, record) for record in records)])}
+
+
 def add(database: RawDatabase, files: Sequence[AddFile]) -> dict[str, TransferError]:
     """Write documents of new files; see `Database.add_files`."""
     problems: dict[str, TransferError] = {}

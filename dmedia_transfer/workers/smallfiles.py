@@ -215,7 +215,9 @@ class _Down:
             for member, one in group:
                 if one.file_id in failed:
                     self._bundle.failed(member, failed[one.file_id])
-            log.debug("%d small files are published in store %s", len(group) - len(failed), place)
+            for member, one in group:
+                if one.file_id not in failed:
+                    log.debug("%s: published", member.job.key)
 
     def close(self) -> None:
         for name, place in self._places.items():

@@ -197,6 +197,7 @@ def test_a_job_is_started_at_once_looked_at_and_steered(web: WebHost) -> None:
 
 
 def test_what_a_verification_finds_is_a_problem_until_it_is_healed(web: WebHost) -> None:
+    web.add_filestore()
     web.add_file(FILM)
     job_id = web.post("/jobs", {"kind": "verify", "store_id": STORE_ID}, status=202)["id"]
     assert web.post("/jobs", {"kind": "verify", "store_id": STORE_ID}, status=202)["id"] == job_id
