@@ -20,7 +20,10 @@ MOST_STEPS = 8  # of a finger on its way
 
 
 def drag(page: Page, handle: Locator, target: Locator, *, lower_half: bool) -> None:
-    """Put a finger on a handle, move it over to a row, and lift it."""
+    """Put a finger on a handle, move it over to a row, let it rest there, and lift it.
+
+    What is lifted at full speed flings, and the browser takes the next tap for the end of that.
+    """
     devtools = page.context.new_cdp_session(page)
     start, end = handle.bounding_box(), target.bounding_box()
     assert start is not None
@@ -31,6 +34,7 @@ def drag(page: Page, handle: Locator, target: Locator, *, lower_half: bool) -> N
     for step in range(1, MOST_STEPS + 1):
         point = {"x": x, "y": y + (to_y - y) * step / MOST_STEPS}
         devtools.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
+    page.wait_for_timeout(200)
     devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
