@@ -198,6 +198,23 @@ def test_what_was_read_for_a_transfer_is_not_read_again_to_record_it(
         assert (couch.get(spec.file_id) or {})["stored"] == {STORE: {"copies": 1, "time": 5.0}}
 
 
+def test_what_was_found_out_counts_before_it_is_written(
+    couch: Database, inbox: Inbox, outbox: FakeOutbox, start: Start
+) -> None:
+    spec = put_file(couch)
+    library = start(couch.address, couch.name)
+    inbox.wait(lambda: inbox.loaded)
+    outbox.add([RecordStored(spec.file_id, STORE, 0, 5.0, corrupt=(0,))])
+    library.flush()
+    library.request_files([spec.file_id])
+    inbox.wait(lambda: spec.file_id in inbox.files)
+    known = inbox.files[spec.file_id]
+    assert isinstance(known, KnownFile)
+    assert STORE in known.corrupt
+    inbox.wait(lambda: inbox.taken)
+    assert (couch.get(spec.file_id) or {})["stored"][STORE]["corrupt"] == [0]
+
+
 def test_a_watched_file_is_followed_and_then_read(couch: Database, inbox: Inbox, start: Start) -> None:
     spec = put_file(couch)
     watched: list[Any] = []
