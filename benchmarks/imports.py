@@ -2,7 +2,7 @@
 
 `dmedia-transfer import` is run as a person runs it: a program that starts, imports and ends. Beside it a shell that
 copies the folder and hashes the copy, which is what one does without us, with `sha256sum` and again with OpenSSL, which
-knows the processor's own instructions for it, as we do. All of it in memory, where there is room.
+knows the processor's own instructions for it, as we do. Files are on the disk of temporary files.
 
 Where root may mount one, the same once more on a file system that shares blocks (btrfs, on an image in a file): there
 an import copies nothing and should cost what hashing costs.
@@ -116,7 +116,7 @@ def contest(folder: Path, count: int, size: int, rounds: int, others: dict[str, 
 
 
 def run(count: int, size: int, rounds: int) -> dict[str, dict[str, list[Usage]]]:
-    """In memory, and where blocks are shared."""
+    """On the disk of temporary files, and where blocks are shared."""
     hashed = "openssl dgst -sha256 copy/*"
     plain = {SHA256SUM: "cp -r source copy; sha256sum copy/*", OPENSSL: f"cp -r source copy; {hashed}"}
     alone = {HASHING: "openssl dgst -sha256 source/*"}

@@ -6,7 +6,7 @@ counts, and that of the server apart; of the others that of the program, and tha
 
     python -m benchmarks.peer [--quick] [--size-mib 1024] [--files 200] [--rounds 5] [--json]
 
-Files are in memory, where there is room. `nginx` and `curl` have to be installed; rclone comes from the extra `demo`,
+Files are on the disk of temporary files. `nginx` and `curl` have to be installed; rclone comes from the extra `demo`,
 and aria2 is there if it is installed.
 """
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from benchmarks.common import MIB
+from benchmarks.common import MIB, RunFailed
 from dmedia_transfer import documents, leaves
 from dmedia_transfer.couch.embedded.launch import EmbeddedServer
 from dmedia_transfer.model import random_id
@@ -31,7 +31,7 @@ from tests.couch import TIMEOUT_S, CouchServer
 from tests.device import Device
 from tests.factories import content
 
-MEMORY: Final = Path("/dev/shm")
+SPARE_BYTES: Final = 512 * MIB  # of the disk, for what else is on it
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark-secret"}  # checked by nobody
 BUCKET = "films"
 
@@ -101,12 +101,14 @@ class Stage:
 
 @contextlib.contextmanager
 def payload_folder(need_bytes: int) -> Iterator[Path]:
-    """Where files are while a benchmark runs: in memory if there is room, or where `DMEDIA_BENCH_DIR` says."""
-    parent = os.environ.get("DMEDIA_BENCH_DIR")
-    if parent is None and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > need_bytes + 512 * MIB:
-        parent = str(MEMORY)
-    if parent is None:
-        print(f"{MEMORY} has no room for {need_bytes / MIB:,.0f} MiB: files are on a disk", file=sys.stderr)
+    """Where files are while a benchmark runs: on the disk of temporary files, or where `DMEDIA_BENCH_DIR` says.
+
+    Raises:
+        RunFailed: There is no room for them.
+    """
+    parent = Path(os.environ.get("DMEDIA_BENCH_DIR") or tempfile.gettempdir())
+    if shutil.disk_usage(parent).free < need_bytes + SPARE_BYTES:
+        raise RunFailed(f"{need_bytes / MIB:,.0f} MiB of files have no room in the folder that DMEDIA_BENCH_DIR names")
     with tempfile.TemporaryDirectory(prefix="dmedia-payload-", dir=parent) as name:
         yield Path(name)
 

@@ -1,6 +1,6 @@
 """Growth: how many connections one job should have now, found by trying.
 
-It starts with few, as one or two fill most lines, and more of them only cost: memory, turns between threads, a
+It starts with few, as two or three fill most lines, and more of them only cost: memory, turns between threads, a
 server's patience. It tries one more each time that it knows how fast it is; what does not make it `WORTH` as fast is
 taken back, and tried again later, after a longer and longer time. When the server says that it is too much
 (`SlowDown`, 503, 429), half of them go at once, and no more are tried for a while.
@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 MIB: Final = 1024 * 1024
-FIRST: Final = 2
+FIRST: Final = 3
 LOOK_S: Final = 1.0  # a rate is measured for so long ...
 LOOK_BYTES: Final = 16 * MIB  # ... or until so much has moved for each connection
 LEAST_LOOK_S: Final = 0.05  # what is shorter is noise
