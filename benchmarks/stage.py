@@ -1,7 +1,6 @@
 """A daemon at work on loopback, for benchmarks: bus, database, bucket and FileStore.
 
-Its database and its journal are on the disk, as with any user. What the files are in may be a folder in memory: how
-fast a disk takes them is its own affair, and hides what programs differ in.
+Its database, its journal and the files are on the disk of temporary files, as with any user.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import contextlib
 import functools
 import os
 import shutil
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
