@@ -8,8 +8,8 @@ and its workers', not the database.
     python -m benchmarks.s3 [--size-mib 1024] [--rounds 5] [--server lean|md5|rclone] [--only NAME] [--json]
 
 `lean` is an endpoint of our own that costs next to nothing, `md5` the same with real ETags, `rclone` is `rclone serve
-s3`, which checks signatures. Files are on the disk of temporary files, at both ends, and we alone wait until it has them;
-`DMEDIA_BENCH_DIR` names another folder.
+s3`, which checks signatures. Files are on the disk of temporary files, at both ends, and we alone wait until it has
+them; `DMEDIA_BENCH_DIR` names another folder.
 """
 
 from __future__ import annotations
