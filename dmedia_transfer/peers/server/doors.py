@@ -183,7 +183,17 @@ class Doors:
         self._guests.pop(handler, None)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request, if who asks is still trusted."""
+        """Answer a request, if who asks is still there, and still trusted."""
+        try:
+            return await self._answer(request)
+        except ConnectionError:  # nobody reads an answer, and aiohttp would log it as a fault of ours
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
+
+    # Inside.
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         guest = self._guests.get(request.protocol)
         if guest is None or self._trusted.get(guest.fingerprint) != guest.machine_id:
             if request.transport is not None:
@@ -198,8 +208,6 @@ class Doors:
             return await self._handle(request, guest.machine_id)
         finally:
             guest.due_s = time.monotonic() + self._request_s
-
-    # Inside.
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

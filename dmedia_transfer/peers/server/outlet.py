@@ -134,7 +134,8 @@ def opened(request: web.BaseRequest, size: int) -> Iterator[Outlet | None]:
         yield outlet
     finally:
         outlet.close()
-        transport.resume_reading()
+        if not transport.is_closing():
+            transport.resume_reading()
 
 
 def _is_quiet(transport: Any, outgoing: ssl.MemoryBIO) -> bool:

@@ -7,12 +7,14 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dmedia_transfer.peers.server import outlet
-from dmedia_transfer.peers.server.outlet import Outlet
+from dmedia_transfer.peers.server.handshake import OUTGOING
+from dmedia_transfer.peers.server.outlet import Outlet, opened
 
 
 class PlainTls:
@@ -111,3 +113,50 @@ def test_who_has_gone_is_a_connection_that_was_reset(pair: tuple[socket.socket, 
     pair[1].close()
     with contextlib.closing(outlet_to(pair[0])) as way, pytest.raises(ConnectionResetError):
         way.push(fill, 0, 10_000_000)
+
+
+class Secured(Transport):
+    """One with TLS, as asyncio's: when it was closed, it can do nothing any more."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._ssl_protocol: Any = SimpleNamespace(_transport=SimpleNamespace(get_write_buffer_size=lambda: 0))
+        self._tls = SimpleNamespace(**{OUTGOING: ssl.MemoryBIO(), "write": None})
+        self.reading = True
+
+    def get_extra_info(self, name: str) -> Any:
+        return self._tls if name == "ssl_object" else self._socket
+
+    def is_reading(self) -> bool:
+        return self.reading
+
+    def is_closing(self) -> bool:
+        return self._ssl_protocol is None
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert self._ssl_protocol is not None
+        self.reading = True
+
+    def abort(self) -> None:
+        self._ssl_protocol = None
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_is_said_next_is_read_unless_the_other_side_has_gone(gone: bool) -> None:
+    here, there = socket.socketpair()
+    transport = Secured(here)
+    request: Any = SimpleNamespace(transport=transport, body_exists=False)
+    with opened(request, 10) as way:
+        assert way is not None
+        assert not transport.reading
+        if gone:
+            transport.abort()
+    assert transport.reading is not gone
+    for each in (here, there):
+        each.close()
