@@ -138,7 +138,8 @@ def test_a_timetable_limits_the_rate_and_a_lower_limit_of_ones_own_holds_as_well
 def test_how_many_transfers_run_at_once_can_be_changed_at_any_time(scene: Scene) -> None:
     hold(scene, Direction.DOWNLOAD, after=MIB)
     with scene.device.client() as client:
-        keys = [begin(scene, client, Direction.DOWNLOAD, LEAF, seed=seed)[0] for seed in range(4)]
+        size = LEAF + MIB  # small files share a place
+        keys = [begin(scene, client, Direction.DOWNLOAD, size, seed=seed)[0] for seed in range(4)]
         for key in keys:
             wait_for(client, key, Status.ONGOING)
         client.set_limits(max_transfers=1)
