@@ -17,7 +17,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -155,20 +155,35 @@ def publish_all(root: int, files: Sequence[Unpublished]) -> None:
         for file in files:
             os.fsync(file.fd)
     faults.point("publish.fsync")
-    changed: dict[str, None] = {}
+    changed: set[str] = set()
     for file in files:
-        target = name_in(FILES, file.file_id)
-        folder = str(Path(target).parent)
-        made = system.make_directory(folder, root, sync=False)
-        os.rename(file.name, target, src_dir_fd=root, dst_dir_fd=root)
+        changed |= give_name(root, file.name, file.file_id)
         faults.point("publish.rename")
-        changed |= dict.fromkeys([FILES] if made else []) | {folder: None, str(Path(file.name).parent): None}
+    sync_names(root, changed, together=together)
+    faults.point("publish.done")
+
+
+def give_name(root: int, name: str, file_id: str) -> set[str]:
+    """Move a file, whose data is on the disk, to its name; the folders that have changed, for `sync_names`."""
+    target = name_in(FILES, file_id)
+    folder = str(Path(target).parent)
+    changed = {folder, str(Path(name).parent)}
+    try:
+        os.rename(name, target, src_dir_fd=root, dst_dir_fd=root)
+    except FileNotFoundError:
+        system.make_directory(folder, root, sync=False)
+        changed.add(FILES)
+        os.rename(name, target, src_dir_fd=root, dst_dir_fd=root)
+    return changed
+
+
+def sync_names(root: int, folders: Iterable[str], *, together: bool) -> None:
+    """Make the names in these folders last: of each, or `together` with all else on their file system."""
     if together:
         system.sync_file_system(root)
-    else:
-        for folder in changed:
-            system.sync_directory(folder, root)
-    faults.point("publish.done")
+        return
+    for folder in sorted(folders):
+        system.sync_directory(folder, root)
 
 
 def make_read_only(fd: int, file_id: str) -> None:

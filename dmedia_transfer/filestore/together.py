@@ -135,28 +135,17 @@ class Together:
                 with self._failing(one, failed):
                     folders |= self._rename(one)
         with system.translated(doing):
-            if self._as_one:
-                system.sync_file_system(self._root)
-            else:
-                for folder in sorted(folders):
-                    system.sync_directory(folder, self._root)
+            layout.sync_names(self._root, folders, together=self._as_one)
         faults.point("together.published")
 
     def _rename(self, one: Written) -> set[str]:
         """Give a file its name; the folders that changed."""
-        name, target = (layout.name_in(kind, one.file_id) for kind in (layout.PARTIAL, layout.FILES))
+        name = layout.name_in(layout.PARTIAL, one.file_id)
         if not system.is_at(one.fd, name, self._root):
             raise Transient(f"partial file {one.file_id} was removed while it was written")
         if os.fstat(one.fd).st_size != one.size:
             raise Transient(f"partial file {one.file_id} changed its length while it was written")
-        folders = {str(Path(name).parent), str(Path(target).parent)}
-        try:
-            os.rename(name, target, src_dir_fd=self._root, dst_dir_fd=self._root)
-        except FileNotFoundError:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(str(Path(target).parent), dir_fd=self._root)
-            folders.add(layout.FILES)
-            os.rename(name, target, src_dir_fd=self._root, dst_dir_fd=self._root)
+        folders = layout.give_name(self._root, name, one.file_id)
         faults.point("together.renamed")
         return folders
 
@@ -173,8 +162,7 @@ class Together:
         try:
             return os.open(name, flags, 0o600, dir_fd=self._root)
         except FileNotFoundError:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(str(Path(name).parent), dir_fd=self._root)
+            system.make_directory(str(Path(name).parent), self._root, sync=False)
             return os.open(name, flags, 0o600, dir_fd=self._root)
         except FileExistsError:
             raise Transient(f"there is a partial file {file_id} in store {self._store.store_id}") from None
