@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Final
 
 from dmedia_transfer import faults, leaves
 from dmedia_transfer.buffers import LeafBuffers
@@ -34,22 +36,6 @@ log = logging.getLogger(__name__)
 
 GATHER_S: Final = 0.02  # so long what comes together waits for each other, to be published and told at once
 LOOK_S: Final = 0.1  # so often it is looked how far those are that take long
-
-
-class _Way(Protocol):
-    """Down or up."""
-
-    def prepare(self, member: Member) -> None:
-        """See whether it can be done here. On the job's thread. Raises TransferError if it cannot."""
-
-    def do(self, member: Member) -> None:
-        """Do it, on a thread of the crew. Raises TransferError."""
-
-    def settle(self) -> None:
-        """Finish what has landed, on the job's thread."""
-
-    def close(self) -> None:
-        """Nothing is done any more."""
 
 
 class SmallFiles:
@@ -143,27 +129,40 @@ class _Backends:
         return backend
 
 
-class _Down:
+@dataclass(eq=False)
+class _Way(ABC):
+    """Down or up, for one bundle."""
+
+    _bundle: Bundle
+    _journal: Journal
+    _backends: _Backends
+    _meter_of: Callable[[Member], Meter]
+    _buffers: LeafBuffers
+    _on_record: dict[str, set[str]] = field(default_factory=dict, init=False)  # files, by store
+
+    @abstractmethod
+    def prepare(self, member: Member) -> None:
+        """See whether it can be done here. On the job's thread. Raises TransferError if it cannot."""
+
+    @abstractmethod
+    def do(self, member: Member) -> None:
+        """Do it, on a thread of the crew. Raises TransferError."""
+
+    def settle(self) -> None:  # noqa: B027 - what the store has confirmed waits for nothing
+        """Finish what has landed, on the job's thread."""
+
+    def close(self) -> None:  # noqa: B027 - not everybody holds something
+        """Nothing is done any more."""
+
+
+@dataclass(eq=False)
+class _Down(_Way):
     """Downloads: from one source each, published in groups."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        journal: Journal,
-        backends: _Backends,
-        meter_of: Callable[[Member], Meter],
-        buffers: LeafBuffers,
-    ) -> None:
-        self._bundle = bundle
-        self._records = journal.leaves
-        self._backends = backends
-        self._meter_of = meter_of
-        self._buffers = buffers
-        self._places: dict[str, Together] = {}  # by store
-        self._on_record: dict[str, set[str]] = {}  # files, by store
-        self._room: dict[str, int] = {}  # bytes, by store
-        self._lock = threading.Lock()
-        self._landed: dict[str, list[tuple[Member, Written]]] = {}  # by store
+    _places: dict[str, Together] = field(default_factory=dict, init=False)  # by store
+    _room: dict[str, int] = field(default_factory=dict, init=False)  # bytes, by store
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _landed: dict[str, list[tuple[Member, Written]]] = field(default_factory=dict, init=False)  # by store
 
     def prepare(self, member: Member) -> None:
         job = member.job
@@ -172,7 +171,7 @@ class _Down:
         if place not in self._places:
             store = FileStore.of(job.destination)
             self._places[place] = Together(store)
-            self._on_record[place] = self._records.files_in(place)
+            self._on_record[place] = self._journal.leaves.files_in(place)
             self._room[place] = store.free_bytes()
         self._room[place] -= job.file.size
         if self._room[place] < 0:
@@ -225,23 +224,9 @@ class _Down:
             place.close()
 
 
-class _Up:
+@dataclass(eq=False)
+class _Up(_Way):
     """Uploads: one PUT each, of what was read and verified just before."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        journal: Journal,
-        backends: _Backends,
-        meter_of: Callable[[Member], Meter],
-        buffers: LeafBuffers,
-    ) -> None:
-        self._bundle = bundle
-        self._records = journal.uploads
-        self._backends = backends
-        self._meter_of = meter_of
-        self._buffers = buffers
-        self._on_record: dict[str, set[str]] = {}  # files, by store
 
     def prepare(self, member: Member) -> None:
         job = member.job
@@ -249,7 +234,7 @@ class _Up:
         store_id = job.destination.store_id
         backend = member.store = self._backends.of(job.destination, job.stall_s)
         if store_id not in self._on_record:
-            self._on_record[store_id] = self._records.files_to(store_id)
+            self._on_record[store_id] = self._journal.uploads.files_to(store_id)
         if job.file.file_id in self._on_record[store_id]:
             raise Transient(f"an upload of file {job.file.file_id} is under way")
         if job.file.size > backend.capabilities.put_max_bytes:
@@ -280,12 +265,6 @@ class _Up:
         if info is None or not _proves(info, job.file):
             raise ObjectDiffers(f"what store {job.destination.store_id} has is to be looked at")
         self._bundle.finished([member])
-
-    def settle(self) -> None:
-        """Nothing waits: what was confirmed by the store is there."""
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def _proves(info: ObjectInfo, file: FileSpec) -> bool:
