@@ -22,6 +22,7 @@ from dmedia_transfer.model import (
     LongJob,
     LongRun,
     PendingEdit,
+    RecordStored,
     StoreSpec,
     Transfer,
     TransferKey,
@@ -392,6 +393,9 @@ class Outbox(Protocol):
 
     def pending(self) -> list[PendingEdit]:
         """All that wait, in order."""
+
+    def records(self) -> list[RecordStored]:
+        """Of what waits, what was found out of stores, in order."""
 
     def taken(self, seqs: Iterable[int]) -> None:
         """CouchDB has these."""

@@ -156,6 +156,9 @@ class FakeOutbox:
     def pending(self) -> list[PendingEdit]:
         return list(self.waiting)
 
+    def records(self) -> list[RecordStored]:
+        return [one.edit for one in self.waiting if isinstance(one.edit, RecordStored)]
+
     def taken(self, seqs: Iterable[int]) -> None:
         gone = set(seqs)
         self.waiting = [one for one in self.waiting if one.seq not in gone]

@@ -358,11 +358,9 @@ class CouchLibrary:
     def _unwritten(self, file_ids: Container[str]) -> Mapping[str, Sequence[RecordStored]]:
         """What was found out of these files and is not in their documents yet."""
         records: dict[str, list[RecordStored]] = {}
-        with self._changed:
-            due = self._tasks["flush"].due is not None
-        for each in self._outbox.pending() if due else ():
-            if isinstance(each.edit, RecordStored) and each.edit.file_id in file_ids:
-                records.setdefault(each.edit.file_id, []).append(each.edit)
+        for each in self._outbox.records():
+            if each.file_id in file_ids:
+                records.setdefault(each.file_id, []).append(each)
         return records
 
     def _remember(self, file_id: str, raw: Raw | TransferError) -> None:

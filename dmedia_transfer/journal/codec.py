@@ -22,6 +22,11 @@ def write_edit(edit: Edit) -> str:
     return json.dumps({kind: _edits[kind].dump_python(edit)}, separators=(",", ":"))
 
 
+def beginning_of(kind: type[Edit]) -> str:
+    """How all edits of a kind begin, as they are kept in the outbox."""
+    return f'{{"{kind.__name__}":'
+
+
 def read_edit(text: str) -> Edit:
     """The way back."""
     [(kind, fields)] = json.loads(text).items()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from dmedia_transfer.journal import codec
 from dmedia_transfer.journal.database import Database
-from dmedia_transfer.model import Edit, PendingEdit
+from dmedia_transfer.model import Edit, PendingEdit, RecordStored
 
 
 class Outbox:
@@ -37,6 +37,15 @@ class Outbox:
         """All that wait, in order."""
         rows = self._database.rows("SELECT seq, edit FROM outbox ORDER BY seq")
         return [PendingEdit(seq, codec.read_edit(text)) for seq, text in rows]
+
+    def records(self) -> list[RecordStored]:
+        """Of what waits, what was found out of stores; thousands of edits of the queue are not even read."""
+        beginning = codec.beginning_of(RecordStored)
+        rows = self._database.rows(
+            "SELECT edit FROM outbox WHERE substr(edit, 1, ?) = ? ORDER BY seq", (len(beginning), beginning)
+        )
+        edits = [codec.read_edit(text) for (text,) in rows]
+        return [edit for edit in edits if isinstance(edit, RecordStored)]
 
     def taken(self, seqs: Iterable[int]) -> None:
         """CouchDB has these."""
