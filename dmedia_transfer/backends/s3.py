@@ -83,26 +83,18 @@ class S3Backend:
     def stat(self, file: FileSpec) -> ObjectInfo | None:
         """What the bucket has under the file's name, with its checksum where the server keeps one."""
         with self._access.attempt(f"asking for {self.object_name(file)}") as client:
+            shortcut, key = self._access.shortcut, self._key(file)
             try:
+                if shortcut is not None and (said := shortcut.head(key)) is not None:
+                    return s3_wire.object_said(said)
                 reply = client.head_object(**self._names(file), ChecksumMode="ENABLED")
             except ClientError as error:
                 if isinstance(s3_errors.translate(error, ""), ObjectMissing):
-                    self._access.learn(self._key(file))  # it was looked for, so the signature was good
+                    self._access.learn(key)  # it was looked for, so the signature was good
                     return None
                 raise
-            self._access.learn(self._key(file))
-            size = int(reply["ContentLength"])
-        checksum = str(reply.get("ChecksumSHA256", ""))
-        digest = s3_wire.decoded(checksum.partition("-")[0])
-        etag = s3_wire.bare_etag(reply.get("ETag"))
-        # S3 makes no SHA-256 of a whole object that came in parts, and says so in up to three places.
-        composite = "-" in checksum or reply.get("ChecksumType") == "COMPOSITE" or "-" in etag
-        return ObjectInfo(
-            size=size,
-            sha256=None if composite else digest,
-            composite_sha256=digest if composite else None,
-            etag=etag,
-        )
+            self._access.learn(key)
+            return s3_wire.object_told(reply)
 
     def fetch(self, file: FileSpec, start: int, into: memoryview, meter: Meter) -> None:
         """Fill `into` from offset `start`, received straight into it."""

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 Damaged = Callable[[str], TransferError]  # makes the error for "the server saw other bytes"
 
 _HEADERS: Final = {  # of boto3's parameters
+    "ContentType": "content-type",
+    "StorageClass": "x-amz-storage-class",
     "ChecksumAlgorithm": "x-amz-sdk-checksum-algorithm",
     "ChecksumSHA256": "x-amz-checksum-sha256",
     "ContentMD5": "content-md5",
@@ -87,10 +89,15 @@ class Sender:
         """Send a whole object."""
         with self._access.attempt(doing, damaged=damaged) as client:
 
-            def send(checksums: dict[str, str], _digest: bytes) -> tuple[str, bytes | None]:
+            def send(checksums: dict[str, str], digest: bytes) -> tuple[str, bytes | None]:
+                shortcut = self._access.shortcut
+                if shortcut is not None:
+                    said = shortcut.put_object(names["Key"], _headers({**names, **checksums}), payload, digest)
+                    if said is not None:
+                        return s3_wire.sent_said(said)
                 reply = client.put_object(**names, **checksums, Body=payload)
                 self._access.learn(names["Key"])
-                return _told(reply)
+                return s3_wire.sent_told(reply)
 
             self._guarded(doing, Way.PUT, payload, damaged, send)
 
@@ -103,14 +110,13 @@ class Sender:
             def send(checksums: dict[str, str], digest: bytes) -> tuple[str, bytes | None]:
                 shortcut = self._access.shortcut
                 if shortcut is not None:
-                    headers = {_HEADERS[name]: value for name, value in checksums.items()}
                     to = names["Key"], names["UploadId"], names["PartNumber"]
-                    said = shortcut.put_part(*to, headers, payload, digest)
+                    said = shortcut.put_part(*to, _headers(checksums), payload, digest)
                     if said is not None:
-                        return s3_wire.part_told(said)
+                        return s3_wire.sent_said(said)
                 reply = client.upload_part(**names, **checksums, Body=payload)
                 self._access.learn(names["Key"])
-                return _told(reply)
+                return s3_wire.sent_told(reply)
 
             return self._guarded(doing, Way.PARTS, payload, damaged, send)
 
@@ -151,8 +157,9 @@ class Sender:
                 _say_once(self._store_id, way, "TLS" if self._access.encrypted else "Content-MD5")
 
 
-def _told(reply: Mapping[str, Any]) -> tuple[str, bytes | None]:
-    return s3_wire.bare_etag(reply.get("ETag")), s3_wire.decoded(reply.get("ChecksumSHA256"))
+def _headers(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Those of boto3's parameters that are sent as headers."""
+    return {header: parameters[name] for name, header in _HEADERS.items() if name in parameters}
 
 
 @functools.cache

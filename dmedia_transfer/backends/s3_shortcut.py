@@ -1,10 +1,10 @@
-"""Shortcut: ranges are asked for and parts are sent without boto3, which needs thousands of calls for each request.
+"""Shortcut: objects are looked at, fetched and sent without boto3, which needs thousands of calls for each request.
 
 That is what boto3 spends on checking parameters, on endpoints, and on parsing an answer into a dictionary: with it,
-more than half of the time that Python took for a leaf was boto3's. So boto3 makes the first request of each login. It
-decides everything: host, addressing of the bucket, region, credentials; and what it sent is the model for those that
-follow, which botocore signs (`s3_signing`). Where boto3 signs in another way, or a proxy is used, it goes on making all
-of them.
+more than half of the time that Python took for a leaf was boto3's, and nearly all of what it took for a small file. So
+boto3 makes the first request of each login. It decides everything: host, addressing of the bucket, region, credentials;
+and what it sent is the model for those that follow, which botocore signs (`s3_signing`). Where boto3 signs in another
+way, or a proxy is used, it goes on making all of them.
 
 An answer that is no success becomes the error that boto3 would have raised; one that leads elsewhere makes the
 request boto3's again, which knows about regions.
@@ -40,7 +40,7 @@ class Model(NamedTuple):
 
 
 class Said(NamedTuple):
-    """The head of an answer that is a success."""
+    """The head of an answer that is a success, or says that there is no such object."""
 
     status: int
     headers: http.client.HTTPMessage  # names in any case
@@ -92,6 +92,31 @@ class Shortcut:
         """
         return self._ask("GetObject", "GET", key, "", {"range": f"bytes={start}-{end - 1}"}, None, EMPTY)
 
+    def head(self, key: str) -> Said | None:
+        """Look at an object; one that is not there is an answer as well (404). None: that is for boto3 to do.
+
+        Raises:
+            ClientError: As boto3 would raise it.
+            ConnectionLost: As the transport says.
+        """
+        asked = self._ask("HeadObject", "HEAD", key, "", {"x-amz-checksum-mode": "ENABLED"}, None, EMPTY)
+        return None if asked is None else asked[0]
+
+    def put_object(self, key: str, headers: Mapping[str, str], payload: Payload, sha256: bytes) -> Said | None:
+        """Send a whole object, and return what the answer says of it. None: that is for boto3 to do.
+
+        Args:
+            key: The object's.
+            headers: Its kind and its checksums, by lower-case name.
+            payload: Its bytes.
+            sha256: Of them.
+
+        Raises:
+            ClientError: As boto3 would raise it.
+            ConnectionLost: As the transport says.
+        """
+        return self._send("PutObject", key, "", headers, payload, sha256)
+
     def put_part(
         self, key: str, upload_id: str, number: int, headers: Mapping[str, str], payload: Payload, sha256: bytes
     ) -> Said | None:
@@ -109,10 +134,16 @@ class Shortcut:
             ClientError: As boto3 would raise it.
             ConnectionLost: As the transport says.
         """
-        query = f"?partNumber={number}&uploadId={quoted(upload_id)}"
+        return self._send(
+            "UploadPart", key, f"?partNumber={number}&uploadId={quoted(upload_id)}", headers, payload, sha256
+        )
+
+    def _send(
+        self, operation: str, key: str, query: str, headers: Mapping[str, str], payload: Payload, sha256: bytes
+    ) -> Said | None:
         content = sha256.hex() if self._signs_bodies else UNSIGNED
         sized = {**headers, "content-length": str(len(payload))}
-        asked = self._ask("UploadPart", "PUT", key, query, sized, payload, content)
+        asked = self._ask(operation, "PUT", key, query, sized, payload, content)
         if asked is None:
             return None
         asked[1].read()
@@ -138,7 +169,7 @@ class Shortcut:
         headers["User-Agent"] = model.user_agent
         request = Request(method, target, headers.items(), payload, repeatable=True)
         response, answer = self._transport.ask(model.origin, request)
-        if response.status in (200, 206):
+        if response.status in (200, 206) or (response.status, method) == (404, "HEAD"):
             return Said(response.status, response.headers), answer
         body = answer.read()
         if 300 <= response.status < 400 or response.status in _DOUBTFUL:

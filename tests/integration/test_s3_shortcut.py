@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -25,6 +28,7 @@ from dmedia_transfer.errors import (
     UploadGone,
 )
 from dmedia_transfer.model import FileSpec, StoreSpec
+from dmedia_transfer.ports import ObjectInfo
 from tests import factories
 from tests.factories import STORE_ID, BytesBody
 from tests.rogue import RogueServer, answer, s3_error
@@ -46,6 +50,14 @@ def fetch(backend: S3Backend, file: FileSpec = FILE, start: int = 0, size: int =
 
 def send(backend: S3Backend) -> object:
     return backend.put_part(FILE, "upload-1", 1, BytesBody(DATA), unmetered)
+
+
+def put(backend: S3Backend) -> None:
+    backend.put(FILE, BytesBody(DATA), unmetered)
+
+
+def look(backend: S3Backend) -> ObjectInfo | None:
+    return backend.stat(FILE)
 
 
 @pytest.fixture
@@ -74,6 +86,38 @@ def test_a_server_that_checks_signatures_takes_ours(rclone_s3: S3Server, by_boto
     assert fetch(backend, file, 100, 500) == data[100:600]
     assert fetch(backend, file, 0, len(data)) == data
     assert by_boto3 == ["HeadObject", "CreateMultipartUpload", "CompleteMultipartUpload"]
+    backend.close()
+
+
+def test_small_files_are_looked_for_and_sent_without_boto3(rclone_s3: S3Server, by_boto3: list[str]) -> None:
+    backend = rclone_s3.backend(storage_class="STANDARD_IA")
+    for _ in range(2):
+        data = factories.content(5000, seed=secrets.randbits(64))
+        file = replace(factories.file_spec(data), mime="video/x-matroska")
+        assert backend.stat(file) is None
+        backend.put(file, BytesBody(data), unmetered)
+        info = backend.stat(file)
+        assert info is not None
+        assert (info.size, info.sha256, info.composite_sha256) == (5000, hashlib.sha256(data).digest(), None)
+        assert fetch(backend, file, 0, 5000) == data
+    assert by_boto3 == ["HeadObject"]
+    backend.close()
+
+
+def test_an_object_is_sent_with_its_kind(rogue: RogueServer, sessions: Sessions, by_boto3: list[str]) -> None:
+    settings = {"bucket": "films", "endpoint_url": rogue.url, "storage_class": "STANDARD_IA"}
+    backend = S3Backend(StoreSpec(STORE_ID, "s3", settings), stall_s=5, connections=2, sessions=sessions)
+    for _ in range(2):
+        rogue.will_answer(answer("200 OK", b"", etag='"etag"'))
+        backend.put(replace(FILE, mime="video/x-matroska"), BytesBody(DATA), unmetered)
+    assert by_boto3 == ["PutObject"]
+    first, second = (asked.headers for asked in rogue.asked)
+    assert first["content-type"] == "video/x-matroska"
+    assert first["x-amz-storage-class"] == "STANDARD_IA"
+    changing = {"authorization", "x-amz-date", "amz-sdk-invocation-id", "amz-sdk-request", "accept-encoding"}
+    assert {n: v for n, v in second.items() if n not in changing} == {
+        n: v for n, v in first.items() if n not in changing
+    }
     backend.close()
 
 
@@ -121,7 +165,7 @@ def backend(rogue: RogueServer, sessions: Sessions, by_boto3: list[str]) -> Iter
     backend.close()
 
 
-@pytest.mark.parametrize("call", [fetch, send])
+@pytest.mark.parametrize("call", [fetch, send, put])
 @pytest.mark.parametrize(
     ("status", "code", "error"),
     [
@@ -155,12 +199,48 @@ def test_what_is_missing_or_wrong_is_told_apart(rogue: RogueServer, backend: S3B
         (fetch, answer("206 Partial Content", DATA, content_range=f"bytes 0-2999/{len(DATA) + 1}"), SizeDisputed),
         (fetch, answer("206 Partial Content", DATA[:9], content_range="bytes 0-8/3000"), ConnectionLost),
         (fetch, answer("200 OK", b"<html>log in first</html>"), SizeDisputed),
+        (put, answer("200 OK", b"", etag='"1"', x_amz_checksum_sha256=b64encode(bytes(32)).decode()), CorruptLeaf),
+        (look, b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", ConnectionLost),
         (send, s3_error("400 Bad Request", "BadDigest"), CorruptLeaf),
     ]
     for call, said, error in cases:
         rogue.will_answer(said)
         with pytest.raises(error, match=FILE.file_id):
             call(backend)
+    assert by_boto3 == []
+
+
+def test_the_refusal_of_a_look_is_the_error_that_it_is_with_boto3(
+    rogue: RogueServer, backend: S3Backend, by_boto3: list[str]
+) -> None:
+    cases: list[tuple[str, type[TransferError]]] = [
+        ("503 Slow Down", ServerBusy),
+        ("500 Internal Server Error", Transient),
+        ("403 Forbidden", AccessDenied),
+    ]
+    for status, error in cases:
+        rogue.will_answer(answer(status))
+        with pytest.raises(error, match=FILE.file_id):
+            look(backend)
+    assert by_boto3 == []
+
+
+def test_what_is_told_of_an_object_is_understood(rogue: RogueServer, backend: S3Backend, by_boto3: list[str]) -> None:
+    digest = hashlib.sha256(DATA).digest()
+    told = {"x_amz_checksum_sha256": b64encode(digest).decode()}
+    cases: list[tuple[dict[str, str], ObjectInfo]] = [
+        ({"etag": '"7-lean"', **told}, ObjectInfo(9, digest, None, "7-lean")),
+        ({"etag": '"ab12-3"', **told}, ObjectInfo(9, None, digest, "ab12-3")),
+        ({"etag": '"ab12"', **told, "x_amz_checksum_type": "COMPOSITE"}, ObjectInfo(9, None, digest, "ab12")),
+        ({"etag": '"ab12"', "x_amz_checksum_sha256": "bm8="}, ObjectInfo(9, None, None, "ab12")),
+        ({}, ObjectInfo(9)),
+    ]
+    for headers, info in cases:
+        rogue.will_answer(answer("200 OK", b"", **headers).replace(b"content-length: 0", b"content-length: 9"))
+        assert backend.stat(FILE) == info
+    rogue.will_answer(answer("404 Not Found"))
+    assert backend.stat(FILE) is None
+    assert {asked.method for asked in rogue.asked} == {"HEAD"}
     assert by_boto3 == []
 
 

@@ -99,6 +99,16 @@ def test_an_upload_that_is_not_what_it_should_be_is_given_back(bench: Bench) -> 
     assert bench.backend.stat(damaged) is None
 
 
+def test_a_store_that_tells_no_checksums_gets_many_together_and_is_not_believed_what_it_had(bench: Bench) -> None:
+    files = [bench.local_file(data) for data in DATA[:6]]
+    there = files[3]
+    bench.backend.put(there, BufferBody(DATA[3]), lambda _: None)
+    ended = together(bench, [bench.upload(file, tells_sha256=False, verifies_sha256=False) for file in files])
+    done = Outcome.FINISHED
+    assert outcomes(ended) == [done, done, done, Outcome.ALONE, done, done]
+    assert [bench.download_again(file) for file in files] == DATA[:6]
+
+
 def test_what_is_not_begun_is_let_go_at_once_and_the_rest_goes_on(bench: Bench) -> None:
     files = remote_files(bench)
     jobs = {run_id: bench.download(file, rate_bps=CRAWL_BPS / 100) for run_id, file in enumerate(files, start=1)}

@@ -75,9 +75,9 @@ class Bench:
         self.pool.shutdown(1.0)
         self.journal.close()
 
-    def store(self, *, rate_bps: float = 0.0) -> StoreSpec:
-        """The shared store, as fast as this."""
-        return StoreSpec(STORE_ID, "memory", {"folder": "store", "rate_bps": rate_bps})
+    def store(self, *, rate_bps: float = 0.0, **settings: Any) -> StoreSpec:
+        """The shared store, as fast as this, and with more settings of the memory backend."""
+        return StoreSpec(STORE_ID, "memory", {"folder": "store", "rate_bps": rate_bps, **settings})
 
     @property
     def backend(self) -> MemoryBackend:
@@ -106,9 +106,9 @@ class Bench:
         key = TransferKey(Direction.DOWNLOAD, file.file_id, "")
         return Download(key, file, self.home.spec, (self.store(rate_bps=rate_bps),), connections=2, stall_s=60.0)
 
-    def upload(self, file: FileSpec, *, rate_bps: float = 0.0) -> Upload:
+    def upload(self, file: FileSpec, **settings: Any) -> Upload:
         key = TransferKey(Direction.UPLOAD, file.file_id, STORE_ID)
-        return Upload(key, file, self.home.spec, self.store(rate_bps=rate_bps), connections=2, stall_s=60.0)
+        return Upload(key, file, self.home.spec, self.store(**settings), connections=2, stall_s=60.0)
 
     def download_again(self, file: FileSpec) -> bytes:
         """What the store has, as this machine would get it."""
