@@ -45,7 +45,6 @@ setup(
         "prometheus_client>=0.20",  # metrics
         "pycouchdb>=1.16",  # documents
         "pydantic>=2.8",  # validation of documents and configuration
-        "pydantic-settings>=2.7",  # configuration from TOML and environment
         "PyGObject>=3.42",  # the GLib main loop; Debian: python3-gi
         "requests>=2.31",  # the changes feed
         "rich>=13.7",  # tables and progress bars

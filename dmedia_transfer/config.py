@@ -9,14 +9,14 @@ import os
 import re
 import socket
 import tomllib
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dmedia_transfer.errors import InvalidConfig, shown
 
@@ -82,7 +82,7 @@ class PeerSettings(BaseModel):
     enabled: bool = Field(False, description="whether peers are served at all; off until somebody wants it")
     host: str = Field("", description="the address to listen on; empty: all, IPv6 and IPv4")
     port: int = Field(5987, ge=0, le=65535, description="a fixed one, so that a firewall can let it in; 0: any")
-    addresses: Annotated[tuple[str, ...], NoDecode] = Field(
+    addresses: tuple[str, ...] = Field(
         (),
         description="`host:port` at which others reach this machine besides the addresses of its interfaces, through a "
         "forwarded port for example; in the environment with commas between them",
@@ -175,12 +175,10 @@ class DesktopSettings(_Table):
     notifications: bool = Field(True, description="a notification of each batch, progress in launcher and job list")
 
 
-class Config(BaseSettings):
+class Config(BaseModel):
     """All that can be set. Nothing in it changes while the daemon runs, but a reload reads it anew."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
+    model_config = ConfigDict(
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
@@ -218,31 +216,31 @@ class Config(BaseSettings):
     timetable: str = Field("", description="`08:00 2MB/s, 18:00 off, 23:00 stop`: limits by the time of day")
 
     expire_days: float = Field(7.0, gt=0, description="days after which what is unfinished and not wanted goes")
-    allowed_http_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_http_hosts: tuple[str, ...] = Field(
         (), description="hosts that may be spoken to without TLS; in the environment with commas between them"
     )
-    sync: Annotated[tuple[SyncTarget, ...], NoDecode] = Field(
+    sync: tuple[SyncTarget, ...] = Field(
         (),
         description="databases that the local one is kept equal with, both ways: URLs, or tables of url, user, "
         "password and ca_file where they differ; in the environment URLs with commas between them",
     )
     sync_user: str = Field("", description="who we are at those of `sync` that name no user")
     sync_password: SecretStr = Field(SecretStr(""), description="in the environment or a 0600 file; never printed")
-    peer: Annotated[PeerSettings, NoDecode] = Field(
+    peer: PeerSettings = Field(
         PeerSettings(),
         description="the table of the server for peers; in the environment DMEDIA_PEER__ENABLED and so on",
     )
-    network: Annotated[NetworkSettings, NoDecode] = Field(
+    network: NetworkSettings = Field(
         NetworkSettings(), description="the table of what a connection is used for; DMEDIA_NETWORK__METERED and so on"
     )
-    power: Annotated[PowerSettings, NoDecode] = Field(
+    power: PowerSettings = Field(
         PowerSettings(), description="the table of battery and sleep; DMEDIA_POWER__KEEP_AWAKE and so on"
     )
-    web: Annotated[WebSettings, NoDecode] = Field(
+    web: WebSettings = Field(
         WebSettings(),
         description="the table of the REST API and the page; in the environment DMEDIA_WEB__ENABLED and so on",
     )
-    desktop: Annotated[DesktopSettings, NoDecode] = Field(
+    desktop: DesktopSettings = Field(
         DesktopSettings(), description="the table of what people see; DMEDIA_DESKTOP__NOTIFICATIONS"
     )
     log_level: str = Field("INFO", description="how much the log says: DEBUG, INFO, WARNING or ERROR")
@@ -331,18 +329,6 @@ class Config(BaseSettings):
         common = {"user": self.sync_user, "password": self.sync_password}
         return tuple(target if target.user else target.model_copy(update=common) for target in self.sync)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment goes before what the file says."""
-        return env_settings, init_settings
-
 
 def config_path() -> Path:
     """The configuration file: `$DMEDIA_CONFIG`, else `config.toml` in the user's configuration folder."""
@@ -371,9 +357,24 @@ def load(path: Path | None = None) -> Config:
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number that is too long
         raise InvalidConfig(f"{path}: {error}") from None
     try:
-        return Config(**settings)
+        return Config(**_with_environment(settings, os.environ))
     except ValidationError as error:
         raise _problem(path, error) from None
+
+
+def _with_environment(settings: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings of the file with those of the environment in their place; names are found in any case."""
+    merged = dict(settings)
+    for variable, value in environment.items():
+        key, _, within = variable.upper().removeprefix(PREFIX).lower().partition("__")
+        if not variable.upper().startswith(PREFIX) or key not in Config.model_fields:
+            continue  # DMEDIA_CONFIG, and what tests have of their own
+        if not within:
+            merged[key] = value
+        elif isinstance(Config.model_fields[key].default, BaseModel):
+            table = merged.get(key, {})
+            merged[key] = {**table, within: value} if isinstance(table, Mapping) else table
+    return merged
 
 
 def _problem(path: Path, error: ValidationError) -> InvalidConfig:

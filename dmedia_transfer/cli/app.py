@@ -6,6 +6,8 @@ there at once, and `path` does not wait for S3.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import sys
@@ -105,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 1: it failed, and stderr says in a sentence why. 2: wrong usage. 130: Ctrl-C.
     """
+    atexit.register(gc.freeze)  # at its end the interpreter looks for garbage in all that there is: a tenth of a second
     try:
         status = root.main(args=arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()

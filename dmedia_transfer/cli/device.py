@@ -17,15 +17,14 @@ from dmedia_transfer.bindings import Bindings
 from dmedia_transfer.cli import names
 from dmedia_transfer.errors import ConnectionLost, InvalidDocument
 from dmedia_transfer.filestore import FileStores
-from dmedia_transfer.journal.journal import FILE_NAME as JOURNAL_FILE
-from dmedia_transfer.journal.journal import Journal
-from dmedia_transfer.journal.ledger import Ended
-from dmedia_transfer.localstores import LocalStores
-from dmedia_transfer.model import Failure
 
 if TYPE_CHECKING:
     from dmedia_transfer.client import Client
     from dmedia_transfer.couch.database import Database
+    from dmedia_transfer.journal import Journal
+    from dmedia_transfer.journal.ledger import Ended
+    from dmedia_transfer.localstores import LocalStores
+    from dmedia_transfer.model import Failure
     from dmedia_transfer.peers.reach import Reach
 
 log = logging.getLogger(__name__)
@@ -181,30 +180,23 @@ class Device:
 
     def uploads_under_way(self) -> set[str]:
         """The IDs of the multipart uploads that this machine has begun and still wants."""
-        path = self.config.state_dir / JOURNAL_FILE
-        if not path.exists():
-            return set()
-        with Journal(path) as journal:
-            return {record.upload_id for record in journal.uploads.under_way()}
+        with self._journal() as journal:
+            return {record.upload_id for record in journal.uploads.under_way()} if journal else set()
 
     def failures(self) -> Mapping[str, Failure]:
         """Why transfers failed, as the daemon remembers it; by the identities of their entries."""
-        path = self.config.state_dir / JOURNAL_FILE
-        if not path.exists():
-            return {}
-        with Journal(path) as journal:
-            return journal.ledger.failures()
+        with self._journal() as journal:
+            return journal.ledger.failures() if journal else {}
 
     def history(self) -> Sequence[Ended]:
         """The transfers that ended last, the latest first."""
-        path = self.config.state_dir / JOURNAL_FILE
-        if not path.exists():
-            return []
-        with Journal(path) as journal:
-            return journal.ledger.history()
+        with self._journal() as journal:
+            return journal.ledger.history() if journal else []
 
     def local_stores(self, stores: list[dict[str, Any]]) -> LocalStores:
         """The stores that can be used here, out of the documents of all."""
+        from dmedia_transfer.localstores import LocalStores
+
         local = LocalStores(
             bindings=self.bindings, filestores=self.filestores, peers=self.reach, machine_id=self.machine_id
         )
@@ -214,3 +206,15 @@ class Device:
             except InvalidDocument as problem:
                 log.debug("%s", problem)
         return local
+
+    @contextmanager
+    def _journal(self) -> Iterator[Journal | None]:
+        """The daemon's journal; None if it has none yet."""
+        from dmedia_transfer.journal import journal
+
+        path = self.config.state_dir / journal.FILE_NAME
+        if not path.exists():
+            yield None
+            return
+        with journal.Journal(path) as opened:
+            yield opened

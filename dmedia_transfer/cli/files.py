@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from dmedia_transfer.errors import FileMissing, Permanent, StoreMissing, Transfe
 from dmedia_transfer.model import FileSpec, RecordStored
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from dmedia_transfer.cli.device import Device
     from dmedia_transfer.couch.database import Database
     from dmedia_transfer.filestore import FileStore
@@ -56,14 +58,20 @@ def import_command(device: Device, *, paths: tuple[Path, ...], store: str, backg
 
     output = Output(as_json=as_json)
     failed = 0
-    with device.database() as database:
+    with _meanwhile(device) as database:
+        if store:
+            database.result()  # that is asked for its name
         importer = importing.Importer(
-            destination=_destination(device, database, store),
-            files=database,
+            destination=_destination(device, store),
+            files=database.result,
             is_filestore=lambda folder: FileStore.store_at(folder) is not None,
         )
-        with _import_bar(output) as progress:
-            for each in importer.run(paths, progress=progress):
+        unreachable = lambda: database.done() and database.exception() is not None  # noqa: E731
+        with (
+            _import_bar(output) as progress,
+            closing(importer.run(paths, progress=progress, cancelled=unreachable)) as imported,
+        ):
+            for each in imported:
                 failed += each.outcome is FileOutcome.FAILED
                 _tell(output, each)
     if failed:
@@ -135,7 +143,16 @@ def drop_command(device: Device, *, file: str, store: str, force: bool, as_json:
     return 0
 
 
-def _destination(device: Device, database: Database, store: str) -> Callable[[int], FileStore]:
+@contextmanager
+def _meanwhile(device: Device) -> Iterator[Future[Database]]:
+    """The library's documents, which are opened while files are copied already: that takes as long as many files do."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ExitStack() as opened, ThreadPoolExecutor(1, thread_name_prefix="database") as thread:
+        yield thread.submit(opened.enter_context, device.database())
+
+
+def _destination(device: Device, store: str) -> Callable[[int], FileStore]:
     """The FileStore for a file of so many bytes: the one that was named, or the one with the most room."""
     if store:
         chosen = device.filestores.get(device.store_id(store))

@@ -17,13 +17,16 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Final
 
 from dmedia_transfer import leaves
-from dmedia_transfer.errors import Interrupted, InvalidInput, Permanent, SourceChanged, TransferError, Waiting
+from dmedia_transfer.buffers import LeafBuffers
+from dmedia_transfer.errors import Interrupted, SourceChanged, TransferError, Waiting
 from dmedia_transfer.filestore import layout, system
+from dmedia_transfer.filestore.direct import DirectReader, DirectWriter
+from dmedia_transfer.filestore.source import Source
 
 THREADS: Final = 4  # with 8 MiB each
 INLINE_BYTES: Final = 64 * 1024  # what is not larger is done sooner than handed to a thread
@@ -64,10 +67,12 @@ class Staged:
         self._ids: dict[str, Path] = {}  # the first one of each content
         self._gone: list[_Copy] = []  # failed, and closed when no thread can be at them any more
         self._stop: TransferError | None = None  # why no more files are copied
-        self._buffers: SimpleQueue[bytearray] = SimpleQueue()
 
-    def copy(self, sources: Sequence[Path], *, progress: Progress, cancelled: Callable[[], bool]) -> None:
+    def copy(
+        self, sources: Sequence[Path], *, buffers: LeafBuffers, progress: Progress, cancelled: Callable[[], bool]
+    ) -> None:
         """Copy files one after the other, until it is cancelled, or the store is full or gone."""
+        buffers.resize(THREADS)
         work = self._work(sources, cancelled)
         pending: dict[Future[bytes], tuple[_Copy, int]] = {}
         with ThreadPoolExecutor(THREADS, thread_name_prefix="import") as pool:
@@ -76,9 +81,9 @@ class Staged:
                     while len(pending) <= THREADS and (item := next(work, None)) is not None:  # one waits for a thread
                         copy, index = item
                         if copy.size <= INLINE_BYTES:
-                            self._taken(copy, index, lambda item=item: self._take(*item), progress)  # type: ignore[misc]
+                            self._taken(copy, index, partial(self._take, copy, index, buffers), progress)
                         else:
-                            pending[pool.submit(self._take, copy, index)] = item
+                            pending[pool.submit(self._take, copy, index, buffers)] = item
                     if not pending or isinstance(self._stop, Interrupted):
                         break
                     for future in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -136,20 +141,11 @@ class Staged:
             if self._stop:
                 return
 
-    def _take(self, copy: _Copy, index: int) -> bytes:
+    def _take(self, copy: _Copy, index: int, buffers: LeafBuffers) -> bytes:
         """On any thread: copy a leaf."""
         size = leaves.leaf_span(copy.size, index).size
-        try:
-            buffer = self._buffers.get_nowait()
-        except Empty:
-            buffer = bytearray()
-        if len(buffer) < size:
-            buffer = bytearray(size)
-        try:
-            with memoryview(buffer) as view, view[:size] as piece, system.translated(f"importing {copy.source.path}"):
-                return copy.take(index, piece)
-        finally:
-            self._buffers.put(buffer)
+        with buffers.borrow(size) as buffer, system.translated(f"importing {copy.source.path}"):
+            return copy.take(index, buffer)
 
     def _taken(self, copy: _Copy, index: int, result: Callable[[], bytes], progress: Progress) -> None:
         try:
@@ -205,57 +201,11 @@ class Staged:
         return self._is_elsewhere(file_id)
 
 
-class _Source:
-    """A file that is imported."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise InvalidInput(f"{path} cannot be imported: {error.strerror}") from None
-        self.path = path
-        self.before = os.fstat(self.fd)
-
-    def check_kind(self) -> None:
-        """Raise if it is nothing that can be imported."""
-        if not stat.S_ISREG(self.before.st_mode):
-            raise InvalidInput(f"{self.path} is not a file")
-        if not self.before.st_size:
-            raise InvalidInput(f"{self.path} is empty: empty files have no ID")
-
-    def check(self) -> None:
-        """Raise if it is not the file any more that was opened."""
-        after = os.fstat(self.fd)
-        try:
-            there = self.path.stat()
-        except OSError:
-            raise SourceChanged(f"{self.path} was removed while it was imported") from None
-        if not _same(self.before, after) or not _same(self.before, there):
-            raise SourceChanged(f"{self.path} changed while it was imported")
-
-    def read(self, start: int, into: memoryview) -> None:
-        try:
-            got = system.read_at(self.fd, start, into)
-        except OSError as error:
-            raise Permanent(f"reading {self.path}: {error.strerror}") from error
-        if got < len(into):
-            raise SourceChanged(f"{self.path} became shorter while it was imported")
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-
-def _same(one: os.stat_result, other: os.stat_result) -> bool:
-    return os.path.samestat(one, other) and (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
-
-
 @dataclass(slots=True)
 class _Copy:
     """A file on its way into the store."""
 
-    source: _Source
+    source: Source
     fd: int
     name: str
     size: int  # bytes
@@ -263,6 +213,8 @@ class _Copy:
     digests: bytearray
     left: int  # leaves
     done: int = 0  # bytes
+    reader: DirectReader | None = None  # of what is cloned, where the disk lets us past the page cache
+    writer: DirectWriter | None = None  # of what is not, likewise
     file_id: str = ""  # once it is whole
 
     @classmethod
@@ -272,7 +224,7 @@ class _Copy:
         Raises:
             TransferError: It cannot be imported, or not now.
         """
-        source = _Source(path)
+        source = Source(path)
         name = f"{layout.PARTIAL}/{layout.IMPORT_PREFIX}{secrets.token_hex(12)}"
         with contextlib.ExitStack() as undo, system.translated(f"importing {path}"):
             undo.callback(source.close)
@@ -286,11 +238,13 @@ class _Copy:
             if copy.cloned:
                 os.truncate(fd, size)  # as long as it was when we looked first; a difference shows in `check`
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+                copy.reader = DirectReader.of(fd, size)
             else:
                 need_room(size)
                 os.posix_fadvise(source.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
                 if size >= PREALLOCATED_BYTES:
                     system.preallocate(fd, size)
+                copy.writer = DirectWriter.of(fd, size)
             undo.pop_all()
         return copy
 
@@ -298,14 +252,16 @@ class _Copy:
         """Copy a leaf, and return the digest of just the bytes that the copy has; `into` is as large as the leaf."""
         start = leaves.leaf_span(self.size, index).start
         if self.cloned:
-            if system.read_at(self.fd, start, into) < len(into):
+            read = self.reader is not None and self.reader.read(start, into)
+            if not read and system.read_at(self.fd, start, into) < len(into):
                 raise SourceChanged(f"{self.source.path} became shorter while it was imported")
             return leaves.leaf_digest(into)
         self.source.read(start, into)
         digest = leaves.leaf_digest(into)
-        system.write_at(self.fd, start, into)
-        if len(into) == leaves.LEAF_BYTES:
-            system.start_writing(self.fd, start, len(into))
+        if self.writer is None or not self.writer.write(start, into):
+            system.write_at(self.fd, start, into)
+            if len(into) == leaves.LEAF_BYTES:
+                system.start_writing(self.fd, start, len(into))
         return digest
 
     def keep(self, index: int, digest: bytes) -> bool:
@@ -324,6 +280,9 @@ class _Copy:
     def close(self) -> None:
         """Let go of it."""
         self.source.close()
+        for direct in (self.reader, self.writer):
+            if direct is not None:
+                direct.close()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

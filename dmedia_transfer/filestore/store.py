@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from dmedia_transfer import leaves
+from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.errors import (
     AccessDenied,
     DiskFull,
@@ -366,6 +367,7 @@ class FileStore:
         self,
         sources: Sequence[Path],
         *,
+        buffers: LeafBuffers | None = None,
         progress: Progress = lambda path, done, total: None,
         cancelled: Callable[[], bool] = lambda: False,
         is_elsewhere: Callable[[str], bool] = lambda file_id: False,
@@ -374,7 +376,8 @@ class FileStore:
 
         A copy is thrown away if the file is here already, or elsewhere, as `is_elsewhere` says when its ID is known.
         `publish` tells what became of each file, and why one could not be imported: see `import_file`. After
-        Interrupted, DiskFull and StoreMissing, it tells nothing of those that follow.
+        Interrupted, DiskFull and StoreMissing, it tells nothing of those that follow. Who stages several times has
+        `buffers` for all of them.
 
         Raises:
             StoreMissing: The store is not there.
@@ -386,7 +389,7 @@ class FileStore:
             is_elsewhere=is_elsewhere,
         )
         try:
-            staged.copy(sources, progress=progress, cancelled=cancelled)
+            staged.copy(sources, buffers=buffers or LeafBuffers(0), progress=progress, cancelled=cancelled)
         except BaseException:
             staged.close()
             raise

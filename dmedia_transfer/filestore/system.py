@@ -35,8 +35,10 @@ _NO_CLONE: Final = frozenset(
 )
 _NO_FALLOCATE: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _STATFS_BYTES: Final = 256  # statfs(2): more than the structure has
-# linux/magic.h: ext2 to ext4, XFS, Btrfs, F2FS, bcachefs, tmpfs
-_SYNCFS_IS_ENOUGH: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0xCA451A4E, 0x01021994})
+_BTRFS: Final = 0x9123683E  # linux/magic.h
+_SYNCFS_IS_ENOUGH: Final = frozenset(  # ext2 to ext4, XFS, Btrfs, F2FS, bcachefs, tmpfs
+    {0xEF53, 0x58465342, _BTRFS, 0xF2F52010, 0xCA451A4E, 0x01021994}
+)
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -109,6 +111,18 @@ def takes_direct(fd: int, alignment: int) -> bool:
         return False
     wanted = struct.unpack_from("=II", buffer, _DIO_ALIGN_AT)  # in memory, in the file; 0: it takes none
     return all(0 < each <= alignment and alignment % each == 0 for each in wanted)
+
+
+def is_btrfs(fd: int) -> bool:
+    """Whether an open file is on a Btrfs."""
+    return _kind(fd) == _BTRFS
+
+
+def _kind(fd: int) -> int | None:
+    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    if _libc.fstatfs(fd, buffer):
+        return None
+    return int(struct.unpack_from("@l", buffer)[0]) & 0xFFFFFFFF
 
 
 def _statx(fd: int, mask: int) -> tuple[int, bytes]:
@@ -245,11 +259,7 @@ def syncs_together(root: int) -> bool:
     Older Linux does not tell what failed, and of file systems that are below others, in user space, or on another
     machine nobody can rely on it.
     """
-    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
-    if _libc.fstatfs(root, buffer):
-        return False
-    (kind,) = struct.unpack_from("@l", buffer)
-    return syncfs_tells_errors() and kind & 0xFFFFFFFF in _SYNCFS_IS_ENOUGH
+    return syncfs_tells_errors() and _kind(root) in _SYNCFS_IS_ENOUGH
 
 
 def sync_file_system(fd: int) -> None:

@@ -1,4 +1,4 @@
-"""Copying: many files into FileStores, in batches; one batch is published while the next one is copied.
+"""Copying: many files into FileStores, in batches; one is copied while the one before is published and told of.
 
 A batch shares one sync, one commit and one request to the database. The first ones are small, so that something is
 done soon; a large file is one by itself. A batch is told of before the next one is published: a kill in between has one
@@ -7,7 +7,8 @@ batch hashed once more, and loses the copies of another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -65,34 +66,35 @@ def in_batches(files: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]
         yield batch
 
 
-def copied(batches: Iterable[list[T]], stage: Callable[[list[T]], Staged]) -> Iterator[tuple[list[T], Outcomes]]:
-    """Copy batches of files, and publish each on a thread of its own; tells of each as it is published.
+def copied(
+    batches: Iterable[list[T]], stage: Callable[[list[T], Callable[[], bool]], Staged]
+) -> Generator[tuple[list[T], Outcomes], None, None]:
+    """Copy batches of files, and publish each, on threads of their own; tells of each as it is published.
 
     Args:
         batches: The files.
-        stage: Copies the files of a batch; called on this thread.
+        stage: Copies the files of a batch, until its second argument says that nobody waits for it any more.
 
     Raises:
         Exception: As `stage` does, after what was copied before is published and told.
     """
+    abandoned = threading.Event()
     before: tuple[list[T], Future[Outcomes]] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="copy") as copier,
+        ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher,
+    ):
         for batch in batches:
-            staged: Staged | None = None
-            problem: BaseException | None = None
-            try:
-                staged = stage(batch)
-            except BaseException as error:  # somebody may press Ctrl+C: what was published before is told first
-                problem = error
+            staging = copier.submit(stage, batch, abandoned.is_set)
             try:
                 if before is not None:
                     yield before[0], before[1].result()
-            except BaseException:
-                if staged is not None:
-                    staged.close()
+                staged = staging.result()
+            except BaseException:  # or nobody asks for the next one; somebody may press Ctrl+C
+                abandoned.set()
+                if staging.exception() is None:
+                    staging.result().close()
                 raise
-            if staged is None:
-                raise problem or AssertionError("neither staged nor refused")
             before = (batch, publisher.submit(_publish, staged))  # nobody knows of more than one batch too little
         if before is not None:
             yield before[0], before[1].result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -56,7 +57,7 @@ class FileRecords(Protocol):
 
 
 class Account:
-    """Counts what one run does, and tells of it now and then. The job's thread only."""
+    """Counts what one run does, and tells of it now and then. Of an import, two threads do so."""
 
     def __init__(
         self,
@@ -77,29 +78,34 @@ class Account:
         self._in_work = 0  # bytes of the file in work
         self._bytes_total = 0
         self._files_total = 0
+        self._lock = threading.Lock()
 
     def listed(self, files: Sequence[tuple[bytes, int, JobProblem | None]]) -> None:
         """So many more are to be done."""
-        self._files_total += len(files)
-        self._bytes_total += sum(size for _, size, _ in files)
-        self._tell()
+        with self._lock:
+            self._files_total += len(files)
+            self._bytes_total += sum(size for _, size, _ in files)
+            self._tell()
 
     def at(self, bytes_done: int) -> None:
         """So much of the file in work is done."""
-        self._in_work = bytes_done
-        self._tell()
+        with self._lock:
+            self._in_work = bytes_done
+            self._tell()
 
     def settled(self, outcome: FileOutcome, size: int) -> None:
         """The file in work is done; it counts with the size with which it was listed."""
-        self._outcomes[outcome] += 1
-        self._settled_bytes += size
-        self._in_work = 0
-        self._tell()
+        with self._lock:
+            self._outcomes[outcome] += 1
+            self._settled_bytes += size
+            self._in_work = 0
+            self._tell()
 
     def last(self) -> None:
         """Tell how it is now, due or not."""
-        self._next = 0.0
-        self._tell()
+        with self._lock:
+            self._next = 0.0
+            self._tell()
 
     def _tell(self) -> None:
         now = self._clock()

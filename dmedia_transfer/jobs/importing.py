@@ -12,11 +12,12 @@ import mimetypes
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.errors import Interrupted, TransferError
 from dmedia_transfer.jobs.copying import Copy, Staged, copied, in_batches
 from dmedia_transfer.jobs.walking import Imported, walk
@@ -39,7 +40,9 @@ class Destination(Protocol):
     @property
     def store_id(self) -> str: ...
 
-    def stage(self, sources: Sequence[Path], *, progress: Progress, cancelled: Callable[[], bool]) -> Staged:
+    def stage(
+        self, sources: Sequence[Path], *, buffers: LeafBuffers, progress: Progress, cancelled: Callable[[], bool]
+    ) -> Staged:
         """Copy or reflink files; what is hashed is what was copied."""
 
 
@@ -60,7 +63,7 @@ class Importer:
         self,
         *,
         destination: Callable[[int], Destination],
-        files: Files,
+        files: Callable[[], Files],
         is_filestore: Callable[[Path], bool] = lambda folder: False,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -68,7 +71,8 @@ class Importer:
 
         Args:
             destination: The FileStore for so many bytes.
-            files: The library's documents.
+            files: The library's documents. They may come later, or not at all and raise TransferError: nothing is
+                published before they are there.
             is_filestore: Whether a folder is a FileStore, whose files are in the library already.
             wall: The time of day, Unix seconds.
         """
@@ -76,6 +80,7 @@ class Importer:
         self._files = files
         self._is_filestore = is_filestore
         self._wall = wall
+        self._buffers = LeafBuffers(0)
 
     def run(
         self,
@@ -83,41 +88,50 @@ class Importer:
         *,
         progress: Callable[[Path, int, int], None] = lambda path, done, total: None,
         cancelled: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Imported]:
+    ) -> Generator[Imported, None, None]:
         """Import all files in `paths`, folders with all that is in them; tells of each as it is done.
 
         Args:
             paths: Files and folders. Links are followed if they are named here, and not within folders.
-            progress: Called with the file, and the bytes done and in all.
-            cancelled: Asked often; a file that is being copied then leaves nothing behind.
+            progress: Called with the file, and the bytes done and in all; on another thread.
+            cancelled: Asked often, on another thread; a file that is being copied then leaves nothing behind.
 
         Raises:
             Interrupted: `cancelled` said so.
+            TransferError: There is no way to the library's documents.
         """
         sizes: dict[Path, int] = {}
         found = (self._looked_at(each, sizes) for path in paths for each in walk(path, is_filestore=self._is_filestore))
         stores: dict[Path, Destination] = {}
 
-        def stage(batch: list[Path | Imported]) -> Staged:
+        def stage(batch: list[Path | Imported], abandoned: Callable[[], bool] = lambda: False) -> Staged:
             files = [each for each in batch if isinstance(each, Path)]
             try:
                 store = self._destination(sum(sizes[file] for file in files))
                 stores.update(dict.fromkeys(files, store))
-                return store.stage(files, progress=progress, cancelled=cancelled)
+                until = lambda: cancelled() or abandoned()  # noqa: E731
+                staged: Staged = store.stage(files, buffers=self._buffers, progress=progress, cancelled=until)
             except Interrupted:
                 raise
             except TransferError as error:
                 return _Refused(dict.fromkeys(files, error))
+            try:
+                self._files()
+            except BaseException:
+                staged.close()
+                raise
+            return staged
 
-        for batch, begun in copied(in_batches(found, lambda each: sizes.get(each, 0)), stage):  # type: ignore[arg-type]  # a key or not
-            outcomes = dict(begun)
-            # A store that is full is full for what comes then, but perhaps not for all of it.
-            while rest := [each for each in batch if isinstance(each, Path) and each not in outcomes]:
-                if any(isinstance(outcome, Interrupted) for outcome in outcomes.values()):
-                    break
-                with closing(stage([*rest])) as staged:
-                    outcomes |= staged.publish()
-            yield from self._entered(batch, outcomes, stores)
+        with closing(copied(in_batches(found, lambda each: sizes.get(each, 0)), stage)) as done:  # type: ignore[arg-type]  # a key or not
+            for batch, begun in done:
+                outcomes = dict(begun)
+                # A store that is full is full for what comes then, but perhaps not for all of it.
+                while rest := [each for each in batch if isinstance(each, Path) and each not in outcomes]:
+                    if any(isinstance(outcome, Interrupted) for outcome in outcomes.values()):
+                        break
+                    with closing(stage([*rest])) as staged:
+                        outcomes |= staged.publish()
+                yield from self._entered(batch, outcomes, stores)
 
     def _looked_at(self, each: Path | Imported, sizes: dict[Path, int]) -> Path | Imported:
         if isinstance(each, Imported):
@@ -140,11 +154,12 @@ class Importer:
         """Bring what was copied into the library; tells of each file of the batch, in order."""
         copies = {path: outcome for path, outcome in outcomes.items() if not isinstance(outcome, TransferError)}
         problems: Mapping[str, TransferError]
+        files = self._files()
         ids = [copy.file_id for copy in copies.values()]
         try:
-            known = set(self._files.get_many(ids)) if ids else set()
+            known = set(files.get_many(ids)) if ids else set()
             edits = [self._edit(path, copy, stores[path].store_id) for path, copy in copies.items()]
-            problems = self._files.add_files(edits) if edits else {}
+            problems = files.add_files(edits) if edits else {}
         except TransferError as error:
             problems, known = dict.fromkeys(ids, error), set()
         for each in batch:

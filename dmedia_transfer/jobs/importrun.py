@@ -12,11 +12,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from dmedia_transfer import faults
+from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.errors import Interrupted, StoreMissing, TransferError, Waiting
 from dmedia_transfer.jobs.copying import Copy, Outcomes, Staged, copied, in_batches
 from dmedia_transfer.jobs.files import Account, FileRecords, OpenFile, shown_path
@@ -44,6 +46,7 @@ class Destination(Protocol):
         self,
         sources: Sequence[Path],
         *,
+        buffers: LeafBuffers,
         progress: Progress,
         cancelled: Callable[[], bool],
         is_elsewhere: Callable[[str], bool],
@@ -62,6 +65,7 @@ class ImportRun:
         destinations: Sequence[Destination],
         others: Sequence[Destination],
         account: Account,
+        buffers: LeafBuffers,
         check: Callable[[], None],
         cancelled: Callable[[], bool],
         wall: Callable[[], float] = time.time,
@@ -74,6 +78,7 @@ class ImportRun:
             destinations: Where to; for each batch the one with the most room.
             others: What these have need not be copied.
             account: Counts.
+            buffers: Memory for leaves.
             check: Raises `Interrupted` when it has to let go; asked between batches.
             cancelled: Whether it has to let go; asked between leaves.
             wall: Unix seconds.
@@ -83,6 +88,7 @@ class ImportRun:
         self._destinations = destinations
         self._others = others
         self._account = account
+        self._buffers = buffers
         self._check = check
         self._cancelled = cancelled
         self._wall = wall
@@ -97,8 +103,9 @@ class ImportRun:
             StoreMissing: No FileStore is there, or the folder that is imported is not there any more.
             DiskFull: No FileStore has room for the next file.
         """
-        for batch, outcomes in copied(in_batches(self._open_files(), lambda file: file.size), self._stage):
-            self._settle(batch, outcomes)
+        with closing(copied(in_batches(self._open_files(), lambda file: file.size), self._stage)) as done:
+            for batch, outcomes in done:
+                self._settle(batch, outcomes)
         self._go_on()
 
     def _open_files(self) -> Iterator[OpenFile]:
@@ -113,7 +120,8 @@ class ImportRun:
         if self._stop is not None:
             raise self._stop
 
-    def _stage(self, batch: Sequence[OpenFile]) -> Staged:
+    def _stage(self, batch: Sequence[OpenFile], abandoned: Callable[[], bool]) -> Staged:
+        """Copy a batch; on a thread of its own, while the batch before is published and settled."""
         self._go_on()
         self._check()
         store = self._emptiest()
@@ -127,8 +135,9 @@ class ImportRun:
 
         return store.stage(
             list(sizes),
+            buffers=self._buffers,
             progress=progress,
-            cancelled=self._cancelled,
+            cancelled=lambda: self._cancelled() or abandoned(),
             is_elsewhere=lambda file_id: self._having(file_id) is not None,
         )
 

@@ -58,6 +58,7 @@ def run(
                 destinations=[FileStore.of(spec) for spec in job.destinations],
                 others=[FileStore.of(spec) for spec in job.others],
                 account=account,
+                buffers=buffers,
                 check=crew.check,
                 cancelled=lambda: crew.interrupting,
             ).run()

@@ -77,6 +77,14 @@ def test_an_import_without_a_filestore_says_what_to_do(terminal: Terminal) -> No
     assert "no FileStore; `dmedia-transfer stores add-filestore FOLDER` makes one" in err
 
 
+def test_an_import_without_a_database_fails_once_and_leaves_nothing(stocked: Terminal) -> None:
+    files = [stocked.file(f"in/{name}", name.encode()) for name in "abc"]
+    stocked.set(couchdb="http://127.0.0.1:9")
+    said = stocked.run("import", *files, code=1)
+    assert said.count("127.0.0.1:9") == 1
+    assert not [path for path in stocked.home.rglob("files/*/*") if path.is_file()]
+
+
 def test_an_import_into_something_else_is_refused(stocked: Terminal) -> None:
     assert "there is no store 'nowhere'" in stocked.run("import", stocked.file("a"), "--store", "nowhere", code=1)
     assert "has no FileStore " + "A" * 24 in stocked.run("import", stocked.file("a"), "-s", "A" * 24, code=1)

@@ -139,6 +139,24 @@ def test_the_help_waits_for_no_library() -> None:
     assert done.stderr == "[]\n"
 
 
+def test_an_import_loads_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
+    others = ("asyncio", "aiohttp", "boto3", "cryptography", "dbus", "gi", "multiprocessing", "rich", "sqlite3")
+    code = (
+        "import sys; from dmedia_transfer.cli import main; main(['import', '/etc/hostname']); "
+        f"print(sorted(set({others!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "DMEDIA_STATE_DIR": str(tmp_path), "DMEDIA_COUCHDB": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "no FileStore" in done.stderr
+    assert done.stdout == "[]\n"
+
+
 def test_debug_says_where_an_error_comes_from(tmp_path: Path) -> None:
     done = run("--debug", "--config", str(tmp_path / "none.toml"), "list")
     assert done.returncode == 2

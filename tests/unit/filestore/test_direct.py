@@ -13,8 +13,8 @@ import pytest
 from dmedia_transfer import leaves
 from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.errors import DiskFull
-from dmedia_transfer.filestore import FileStore, direct, system
-from dmedia_transfer.filestore.direct import ALIGNMENT, DirectWriter
+from dmedia_transfer.filestore import FileStore, direct, importing, system
+from dmedia_transfer.filestore.direct import ALIGNMENT, DirectReader, DirectWriter
 from tests import factories
 
 SIZE = 4 * ALIGNMENT
@@ -114,6 +114,36 @@ def test_an_error_of_the_disk_is_one(fd: int, page: memoryview, monkeypatch: pyt
     with pytest.raises(OSError, match=os.strerror(number)):
         writer.write(0, page)
     writer.close()
+
+
+def test_what_is_aligned_is_read_and_the_rest_is_for_the_page_cache(fd: int, page: memoryview) -> None:
+    os.pwrite(fd, page, 0)
+    reader, memory = DirectReader(os.dup(fd)), memoryview(bytearray(SIZE))
+    assert reader.read(ALIGNMENT, memory[:ALIGNMENT])
+    assert memory[:ALIGNMENT] == page[ALIGNMENT : 2 * ALIGNMENT]
+    assert not reader.read(0, memory[:5])
+    assert not reader.read(ALIGNMENT, memory), "the file ends before"
+    reader.close()
+
+
+def test_a_copy_that_shares_blocks_is_hashed_as_it_is_on_the_disk(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = factories.content(leaves.LEAF_BYTES + 5000)  # the last leaf is not aligned
+    read: list[int] = []
+
+    class Noted(DirectReader):
+        def read(self, start: int, into: memoryview) -> bool:
+            done = super().read(start, into)
+            read.extend([start] * done)
+            return done
+
+    monkeypatch.setattr(system, "clone", lambda _, target: os.pwrite(target, data, 0) > 0)
+    monkeypatch.setattr(Noted, "of", classmethod(lambda cls, fd, _size: cls(os.dup(fd))))
+    monkeypatch.setattr(importing, "DirectReader", Noted)
+    (tmp_path / "film").write_bytes(data)
+    assert store.import_file(tmp_path / "film").file_id == factories.file_spec(data).file_id
+    assert read == [0]
 
 
 def test_a_large_file_is_whole_and_the_same(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dmedia_transfer import documents, leaves
+from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.errors import (
     Conflict,
     DatabaseUnavailable,
@@ -44,12 +45,14 @@ class Staged:
 
     def __init__(self) -> None:
         self.outcomes: dict[Path, Copied | TransferError] = {}
+        self.published = self.closed = False
 
     def publish(self) -> Mapping[Path, Copied | TransferError]:
+        self.published = True
         return self.outcomes
 
     def close(self) -> None:
-        pass
+        self.closed = True
 
 
 class MemoryStore:
@@ -58,6 +61,7 @@ class MemoryStore:
     def __init__(self, store_id: str = STORE_ID) -> None:
         self.store_id = store_id
         self.batches: list[list[Path]] = []
+        self.staged: list[Staged] = []
         self.fail: dict[str, TransferError] = {}
 
     @property
@@ -65,9 +69,15 @@ class MemoryStore:
         return [path for batch in self.batches for path in batch]
 
     def stage(
-        self, sources: Sequence[Path], *, progress: Callable[[Path, int, int], None], cancelled: Callable[[], bool]
+        self,
+        sources: Sequence[Path],
+        *,
+        buffers: LeafBuffers,
+        progress: Callable[[Path, int, int], None],
+        cancelled: Callable[[], bool],
     ) -> Staged:
         staged = Staged()
+        self.staged.append(staged)
         self.batches.append([])
         for source in sources:
             if cancelled():
@@ -132,7 +142,7 @@ def scene() -> Scene:
     store, files = MemoryStore(), MemoryFiles()
     importer = importing.Importer(
         destination=lambda size: store,
-        files=files,
+        files=lambda: files,
         is_filestore=lambda folder: (folder / "filestore.json").exists(),
         wall=lambda: NOW,
     )
@@ -193,6 +203,17 @@ def test_a_database_that_does_not_answer_fails_the_file(scene: Scene, tmp_path: 
     scene.files.broken = DatabaseUnavailable("CouchDB does not answer")
     (imported,) = scene.run(tmp_path / "a")
     assert (imported.outcome, imported.reason) == (Outcome.FAILED, "CouchDB does not answer")
+
+
+def test_nothing_is_published_without_a_way_to_the_documents(scene: Scene, tmp_path: Path) -> None:
+    def refused() -> MemoryFiles:
+        raise DatabaseUnavailable("CouchDB does not answer")
+
+    (tmp_path / "a").write_bytes(b"a")
+    importer = importing.Importer(destination=lambda size: scene.store, files=refused)
+    with pytest.raises(DatabaseUnavailable):
+        list(importer.run([tmp_path / "a"]))
+    assert [(staged.published, staged.closed) for staged in scene.store.staged] == [(False, True)]
 
 
 def test_many_files_cost_few_requests_and_few_syncs(scene: Scene, tmp_path: Path) -> None:
