@@ -15,6 +15,9 @@ APT_DEMO := python3-venv python3-dbus python3-gi python3-cairo dbus
 APT_TEST := $(APT_DEMO) systemd gnome-keyring iproute2 curl
 # The page is tested in a browser. Ubuntu's package of Chromium is a stub for a snap: there, another one has to be there.
 APT_TEST += $(shell command -v chromium chromium-browser google-chrome >/dev/null || echo chromium)
+# Three leaves are hashed at once by what a C compiler builds; whoever has none gets all but that.
+APT_BUILD := gcc libc6-dev python3-dev
+APT_TEST += $(APT_BUILD)
 APT_BENCH := nginx-light curl aria2 openssl
 # A file system that can share blocks, on an image in a file: the import is measured on one where root may mount it.
 APT_BENCH += $(shell [ "$$(id -u)" != 0 ] || echo btrfs-progs)
@@ -63,7 +66,7 @@ $(VENV)/.demo: setup.py pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.test: setup.py pyproject.toml | $(BIN)/python apt-test
+$(VENV)/.test: setup.py pyproject.toml dmedia_transfer/_lanes.c | $(BIN)/python apt-test
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
@@ -135,9 +138,12 @@ FROM_DEBIAN := dbus-python PyGObject
 # The fewest rights that a user can have, for who installs as root.
 AS_USER := $(shell [ "$$(id -u)" != 0 ] || echo setpriv --reuid=65534 --regid=65534 --clear-groups)
 
-.PHONY: apt-run install uninstall deb
+.PHONY: apt-run apt-build install uninstall deb
 apt-run:
 	$(call apt_install,$(APT_RUN))
+
+apt-build:
+	$(call apt_install,$(APT_BUILD))
 
 install: | $(if $(DESTDIR),,apt-run)
 	@echo "installing into $(DESTDIR)$(PREFIX)"
@@ -187,7 +193,7 @@ TREE = $(abspath $(BUILD))/deb
 ARCHITECTURE = $(shell dpkg --print-architecture)
 DEB = $(BUILD)/dmedia-transfer_$(VERSION)_$(ARCHITECTURE).deb
 
-deb: | apt-run
+deb: | apt-run apt-build
 	@rm -rf '$(TREE)'
 	@$(MAKE) --no-print-directory install DESTDIR='$(TREE)' PREFIX=/usr
 	@rm '$(TREE)/usr/lib/dmedia-transfer/installed-files'

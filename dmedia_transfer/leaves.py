@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dmedia_transfer.errors import InvalidInput
+from dmedia_transfer.sha256 import sha256
 
 LEAF_BYTES: Final = 8 * 1024 * 1024
 DIGEST_BYTES: Final = 32
@@ -79,7 +80,7 @@ def leaf_span(file_bytes: int, index: int) -> Span:
 
 def leaf_digest(data: bytes | bytearray | memoryview) -> bytes:
     """The SHA-256 of a leaf's bytes (32 bytes). Releases the GIL."""
-    return hashlib.sha256(data).digest()
+    return sha256(data)
 
 
 def file_digest(leaf_digests: bytes) -> bytes:

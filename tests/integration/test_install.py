@@ -101,6 +101,8 @@ def test_the_debian_package_has_its_files_where_debian_has_them_and_knows_no_oth
     for file in (one for one in tree.rglob("*") if one.is_file() and not one.is_symlink()):
         assert str(tmp_path).encode() not in file.read_bytes(), file
 
+    assert list(tree.glob("usr/lib/dmedia-transfer/lib/python3*/site-packages/dmedia_transfer/_lanes.abi3.so"))
+
     control = (tree / "DEBIAN/control").read_text()
     assert f"Version: {__version__}\n" in control
     assert "@" not in control.replace("dmedia-transfer@localhost", "")
