@@ -22,7 +22,6 @@ from dmedia_transfer.model import (
     LongJob,
     LongRun,
     PendingEdit,
-    RecordStored,
     StoreSpec,
     Transfer,
     TransferKey,
@@ -326,8 +325,11 @@ class Library(Protocol):
     def watch(self, file_ids: Iterable[str]) -> None:
         """Tell the manager when one of these file documents changes; replaces the ones watched so far."""
 
-    def flush(self) -> None:
-        """There are new edits in the journal's outbox: write them soon."""
+    def record(self) -> None:
+        """What was found out of files waits in the journal's outbox: write it soon. Edits of the queue may wait."""
+
+    def flush(self, *, left: int | None = None) -> None:
+        """There are new edits in the journal's outbox: write them soon. `left` entries will be in the queue."""
 
 
 class Inquiries(Protocol):
@@ -391,11 +393,8 @@ class Outbox(Protocol):
     def add(self, edits: Sequence[Edit]) -> list[PendingEdit]:
         """Keep edits, in order; durable when this returns."""
 
-    def pending(self) -> list[PendingEdit]:
-        """All that wait, in order."""
-
-    def records(self) -> list[RecordStored]:
-        """Of what waits, what was found out of stores, in order."""
+    def pending(self, kinds: Collection[type[Edit]] = ()) -> list[PendingEdit]:
+        """All that wait, in order; only those of these kinds, if any are named."""
 
     def taken(self, seqs: Iterable[int]) -> None:
         """CouchDB has these."""

@@ -130,6 +130,8 @@ class FakeLibrary:
         self.asked: list[str] = []
         self.watched: list[str] = []
         self.flushes = 0
+        self.recorded = 0  # how often it was told that there are records
+        self.left: int | None = None  # entries, as the last flush said
 
     def request_files(self, file_ids: Iterable[str]) -> None:
         self.asked.extend(file_ids)
@@ -137,8 +139,12 @@ class FakeLibrary:
     def watch(self, file_ids: Iterable[str]) -> None:
         self.watched = list(file_ids)
 
-    def flush(self) -> None:
+    def record(self) -> None:
+        self.recorded += 1
+
+    def flush(self, *, left: int | None = None) -> None:
         self.flushes += 1
+        self.left = left
 
 
 class FakeOutbox:
@@ -153,11 +159,8 @@ class FakeOutbox:
         self.waiting.extend(added)
         return added
 
-    def pending(self) -> list[PendingEdit]:
-        return list(self.waiting)
-
-    def records(self) -> list[RecordStored]:
-        return [one.edit for one in self.waiting if isinstance(one.edit, RecordStored)]
+    def pending(self, kinds: Collection[type[Edit]] = ()) -> list[PendingEdit]:
+        return [one for one in self.waiting if not kinds or type(one.edit) in kinds]
 
     def taken(self, seqs: Iterable[int]) -> None:
         gone = set(seqs)

@@ -2,30 +2,25 @@
 
 The manager asks and goes on; answers come as calls on its thread, through `call_soon`. Nothing that was asked is
 lost while the database is away: requests wait here, edits wait in the journal's outbox, and both are tried again,
-with a growing and random pause, until they have gone through. Edits that can never be written are dropped with a
-line in the log, so that they do not hold up the others.
+with a growing and random pause, until they have gone through.
 
-The order of a flush is a promise: what is stored where is written before an entry leaves the queue.
-
-Each removal of a finished entry rewrites the whole machine document. So that a long queue does not cost the square
-of its length, the pause between two writes grows with the size of the document: finished entries leave in batches,
-and the bytes written per second stay bounded.
+What is written when, and in which order, `flushing` decides.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dmedia_transfer import documents, merge
-from dmedia_transfer.couch import stored
+from dmedia_transfer import documents
+from dmedia_transfer.couch import flushing, stored
 from dmedia_transfer.couch.database import Database
+from dmedia_transfer.couch.flushing import Flushed, Flushing
 from dmedia_transfer.couch.machinememory import MachineMemory
 from dmedia_transfer.couch.owndocument import OwnDocument
 from dmedia_transfer.couch.ownmachine import OwnMachine
@@ -36,22 +31,16 @@ from dmedia_transfer.errors import (
     InvalidDocument,
     TransferError,
 )
-from dmedia_transfer.model import AddEntry, AddFile, QueueEdit, RecordStored
 from dmedia_transfer.ports import KnownFile, Outbox
 
 log = logging.getLogger(__name__)
 
 COALESCE_S: Final = 0.02  # edits that are made together are written together
-WRITE_BYTES_PER_S: Final = 500_000.0  # of machine documents, on average
-ENTRY_BYTES: Final = 200  # of an entry, more or less
-WRITE_PAUSE_MAX_S: Final = 5.0
-BUSY_SHARE: Final = 0.2  # of the time that goes into writing, at most
+RECORD_S: Final = 0.25  # and what is found out of files while others are on their way
 HELD_BACK_S: Final = 60.0  # until what the database did not take is offered again
 NOTE_S: Final = 0.2  # revisions that come into force are taken note of together
-UNITE_S: Final = 15.0  # after which replication has mostly brought what others wrote of a file at the same time
 KEEP_S: Final = 60.0  # at most so often the queue is kept for a start without database
 FILES_PER_READ: Final = 500
-READ_KEPT: Final = 1000  # file documents that were read and may be written soon
 
 Raw = dict[str, Any]
 CallSoon = Callable[..., object]
@@ -63,7 +52,7 @@ class _Task:
 
     work: Callable[[], None]
     due: float | None = None  # monotonic seconds from when on it is wanted; None: it is not
-    not_before: float = 0.0  # monotonic seconds; after a failure, or a large write
+    not_before: float = 0.0  # monotonic seconds; after a failure
     attempt: int = 0  # failures in a row
 
     @property
@@ -116,6 +105,7 @@ class CouchLibrary:
         self._machine_id = machine_id
         self._published = OwnDocument(database)
         self._own = OwnMachine(database, machine_id, hostname, memory or MachineMemory())
+        self._flushing = Flushing(database, outbox, self._own, machine_id=machine_id)
         self._call_soon = call_soon
         self._on_files, self._on_taken, self._on_loaded, self._on_state = on_files, on_taken, on_loaded, on_state
         self._on_machine = on_machine or (lambda raw: on_loaded(raw, ()))
@@ -127,11 +117,13 @@ class CouchLibrary:
         self._doubtful: dict[str, None] = {}  # other machines whose documents are in conflict
         self._inquiries: deque[tuple[Callable[[], Any], Callable[[Any], object]]] = deque()  # questions and who asks
         self._watched: frozenset[str] = frozenset()
+        self._left: int | None = None  # entries that the queue will have, as far as is known
         self._tasks = {  # in the order in which they are done
             "load": _Task(self._do_load),
             "settle": _Task(self._do_settle),
             "note": _Task(self._own.take_note),
             "files": _Task(self._do_files),
+            "record": _Task(self._do_record),
             "flush": _Task(self._do_flush),
             "unite": _Task(self._do_unite),
             "machines": _Task(self._do_machines),
@@ -141,10 +133,7 @@ class CouchLibrary:
         }
         self._watch = watch
         # The rest belongs to the thread.
-        self._recorded: dict[RecordStored, float] = {}  # written a short time ago, and when
-        self._read: dict[str, bytes] = {}  # file documents as they were read, in that order; JSON takes less memory
         self._problem: str | None = None  # as reported
-        self._next_write = 0.0  # monotonic seconds: not before this
 
     def start(self) -> None:
         """Begin: writes what an earlier life has left in the outbox."""
@@ -224,8 +213,19 @@ class CouchLibrary:
         if new:
             self.request_files(sorted(new))
 
-    def flush(self) -> None:
-        """There are new edits in the outbox: write them soon. Any thread may call."""
+    def record(self) -> None:
+        """What was found out of files waits in the outbox: write it soon. Any thread may call."""
+        self._ask("record", in_s=RECORD_S)
+
+    def flush(self, *, left: int | None = None) -> None:
+        """There are new edits in the outbox: write them soon. Any thread may call.
+
+        Args:
+            left: How many entries the queue will have; a long one is written less often.
+        """
+        with self._changed:
+            self._left = left if left is not None else self._left
+        self._ask("record", in_s=COALESCE_S)
         self._ask("flush", in_s=COALESCE_S)
 
     def say_of_peer(self, section: Mapping[str, Any]) -> None:
@@ -247,9 +247,9 @@ class CouchLibrary:
     def _ask(self, name: str, *, in_s: float = 0.0) -> None:
         with self._changed:
             task = self._tasks[name]
-            if task.due is None:
-                task.due = time.monotonic() + in_s
-                self._changed.notify()
+            due = time.monotonic() + in_s
+            task.due = due if task.due is None else min(task.due, due)
+            self._changed.notify()
 
     # The thread.
 
@@ -285,14 +285,17 @@ class CouchLibrary:
         with self._changed:
             while not self._stopping:
                 now = time.monotonic()
-                self._tasks["flush"].not_before = max(self._tasks["flush"].not_before, self._next_write)
-                waiting = [task for task in self._tasks.values() if task.due is not None]
-                for task in waiting:
-                    if task.starts <= now:
+                waiting = [(self._starts(name), task) for name, task in self._tasks.items() if task.due is not None]
+                for starts, task in waiting:
+                    if starts <= now:
                         task.due = None
                         return task
-                self._changed.wait(min((task.starts for task in waiting), default=now + threading.TIMEOUT_MAX) - now)
+                self._changed.wait(min((starts for starts, _ in waiting), default=now + threading.TIMEOUT_MAX) - now)
             return None
+
+    def _starts(self, name: str) -> float:
+        starts = self._tasks[name].starts
+        return max(starts, self._flushing.starts(self._left)) if name == "flush" else starts
 
     def _postpone(self, task: _Task, problem: TransferError) -> None:
         """Try again later. Without a database nothing else can be done either; other problems hold up nothing else."""
@@ -307,7 +310,8 @@ class CouchLibrary:
         self._report(str(problem))
 
     def _do_load(self) -> None:
-        machine = self._edit([])
+        machine = self._own.edit([])
+        self._ask("keep", in_s=KEEP_S)
         self._database.ensure_index()
         self._deliver(self._on_loaded, machine, self._database.get_stores())
         if self._on_machines is not None:
@@ -331,11 +335,6 @@ class CouchLibrary:
             with self._changed:
                 self._doubtful.pop(machine_id, None)
 
-    def _edit(self, edits: Sequence[QueueEdit]) -> Raw:
-        machine = self._own.edit(edits)
-        self._ask("keep", in_s=KEEP_S)
-        return machine
-
     def _do_files(self) -> None:
         with self._changed:
             ids = list(self._files)[:FILES_PER_READ]
@@ -347,30 +346,13 @@ class CouchLibrary:
         if more:
             self._ask("files")
         for file_id, raw in found.items():
-            self._remember(file_id, raw)
-        records = self._unwritten(found)
+            self._flushing.remember(file_id, raw)
+        records = self._flushing.unwritten(found)
         known = {
             file_id: _known_file(stored.noted(raw, records.get(file_id, ())) if isinstance(raw, dict) else raw)
             for file_id, raw in found.items()
         }
         self._deliver(self._on_files, known)
-
-    def _unwritten(self, file_ids: Container[str]) -> Mapping[str, Sequence[RecordStored]]:
-        """What was found out of these files and is not in their documents yet."""
-        records: dict[str, list[RecordStored]] = {}
-        for each in self._outbox.records():
-            if each.file_id in file_ids:
-                records.setdefault(each.file_id, []).append(each)
-        return records
-
-    def _remember(self, file_id: str, raw: Raw | TransferError) -> None:
-        """Most documents are read before a transfer and written after it, and are the same in between."""
-        self._read.pop(file_id, None)
-        same = stored.as_read(raw) if isinstance(raw, dict) else None
-        if same is not None:
-            self._read[file_id] = json.dumps(same).encode()
-            if len(self._read) > READ_KEPT:
-                del self._read[next(iter(self._read))]
 
     def _do_inquire(self) -> None:
         """Answer one inquiry; the others wait until transfers have had their turn."""
@@ -384,65 +366,24 @@ class CouchLibrary:
             self._ask("inquire")
         self._deliver(answer, found)
 
+    def _do_record(self) -> None:
+        self._tell(self._flushing.write_files())
+
     def _do_flush(self) -> None:
-        pending = self._outbox.pending()
-        if not pending:
-            return
-        began = time.monotonic()
-        # New documents first: what is found out of a file later is written into them.
-        news = [each.edit for each in pending if isinstance(each.edit, AddFile)]
-        records = [each.edit for each in pending if isinstance(each.edit, RecordStored)]
-        read = {
-            each.file_id: json.loads(text)
-            for each in records
-            if (text := self._read.pop(each.file_id, None)) is not None
-        }
-        problems = self._database.add_files(news) | self._database.record_stored(records, read=read)
-        for file_id, problem in problems.items():
-            log.error("file %s: where it is stored cannot be written, dropped: %s", file_id, problem)
-        if records:
-            self._recorded |= dict.fromkeys(records, time.monotonic())
-            self._ask("unite", in_s=UNITE_S)
-        machine, held_back = self._write_queue(merge.queue_edits(each.edit for each in pending))
-        seqs = [each.seq for each in pending if each.edit not in held_back]
-        self._outbox.taken(seqs)
-        took_s = time.monotonic() - began
-        size = len(machine["queue"]) * ENTRY_BYTES if machine else 0
-        rest_s = max(size / WRITE_BYTES_PER_S, took_s / BUSY_SHARE)
-        self._next_write = time.monotonic() + min(rest_s, WRITE_PAUSE_MAX_S)
-        if held_back:
+        self._tell(self._flushing.write_all())
+
+    def _tell(self, flushed: Flushed) -> None:
+        if flushed.machine is not None:
+            self._ask("keep", in_s=KEEP_S)
+        if flushed.held_back:
             self._ask("flush", in_s=HELD_BACK_S)
-        self._deliver(self._on_taken, seqs, machine)
+        if flushed.seqs:
+            self._ask("unite", in_s=flushing.UNITE_S)
+            self._deliver(self._on_taken, flushed.seqs, flushed.machine)
 
     def _do_unite(self) -> None:
-        """Look at what was recorded once more: machines that get a file at the same time write conflicting revisions.
-
-        Writing a record again changes nothing, but that it ends a conflict. Of two machines that both do, each writes
-        the same.
-        """
-        due = [each for each, written in self._recorded.items() if time.monotonic() - written >= UNITE_S]
-        self._database.record_stored(due)
-        for each in due:
-            del self._recorded[each]
-        if self._recorded:
-            self._ask("unite", in_s=UNITE_S)
-
-    def _write_queue(self, edits: Sequence[QueueEdit]) -> tuple[Raw | None, frozenset[QueueEdit]]:
-        """Edit the machine's document; returns it, and the edits that could not be written."""
-        if not edits:
-            return None, frozenset()
-        held_back: frozenset[QueueEdit] = frozenset()
-        try:
-            machine = self._edit(edits)
-        except InvalidDocument as problem:
-            # Most likely it is too large. What makes it smaller must not wait for what makes it larger.
-            held_back = merge.additions(edits)
-            if not held_back:
-                raise
-            log.warning("machine %s: %s edits wait to be written: %s", self._machine_id, len(held_back), problem)
-            rest = [edit for edit in edits if not isinstance(edit, AddEntry)]
-            machine = self._edit(rest)
-        return machine, held_back
+        if self._flushing.unite():
+            self._ask("unite", in_s=flushing.UNITE_S)
 
     def _report(self, problem: str | None) -> None:
         if problem == self._problem:

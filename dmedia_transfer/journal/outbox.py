@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from dmedia_transfer.journal import codec
 from dmedia_transfer.journal.database import Database
-from dmedia_transfer.model import Edit, PendingEdit, RecordStored
+from dmedia_transfer.model import Edit, PendingEdit
 
 
 class Outbox:
@@ -33,19 +33,15 @@ class Outbox:
                 pending.append(PendingEdit(seq=row.lastrowid or 0, edit=edit))
         return pending
 
-    def pending(self) -> list[PendingEdit]:
-        """All that wait, in order."""
-        rows = self._database.rows("SELECT seq, edit FROM outbox ORDER BY seq")
-        return [PendingEdit(seq, codec.read_edit(text)) for seq, text in rows]
-
-    def records(self) -> list[RecordStored]:
-        """Of what waits, what was found out of stores; thousands of edits of the queue are not even read."""
-        beginning = codec.beginning_of(RecordStored)
+    def pending(self, kinds: Collection[type[Edit]] = ()) -> list[PendingEdit]:
+        """All that wait, in order; if `kinds` are named, only those, and thousands of others are not even read."""
+        beginnings = [codec.beginning_of(kind) for kind in kinds]
+        chosen = " OR ".join(["substr(edit, 1, ?) = ?"] * len(beginnings)) or "TRUE"
         rows = self._database.rows(
-            "SELECT edit FROM outbox WHERE substr(edit, 1, ?) = ? ORDER BY seq", (len(beginning), beginning)
+            f"SELECT seq, edit FROM outbox WHERE {chosen} ORDER BY seq",  # noqa: S608 - of nothing but constants
+            [value for each in beginnings for value in (len(each), each)],
         )
-        edits = [codec.read_edit(text) for (text,) in rows]
-        return [edit for edit in edits if isinstance(edit, RecordStored)]
+        return [PendingEdit(seq, codec.read_edit(text)) for seq, text in rows]
 
     def taken(self, seqs: Iterable[int]) -> None:
         """CouchDB has these."""

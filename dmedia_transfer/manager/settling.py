@@ -112,7 +112,9 @@ class Settling:
         left = len(self._wanted)
         if self._leaving >= left * LEAVING_SHARE:
             self._hand_over()
-        elif self._leave is None:
+            return
+        self._library.record()
+        if self._leave is None:
             self._leave = self._call_later(
                 min(left * ENTRY_BYTES / LEAVING_BYTES_PER_S, LEAVING_MAX_S), self._hand_over
             )
@@ -123,7 +125,7 @@ class Settling:
             self._leave()
             self._leave = None
         self._leaving = 0
-        self._library.flush()
+        self._library.flush(left=len(self._wanted))
 
     def _soon(self) -> None:
         if self._timer is None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from dmedia_transfer import documents
-from dmedia_transfer.couch import library, pause
+from dmedia_transfer.couch import flushing, pause
 from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.library import CouchLibrary
 from dmedia_transfer.couch.session import Address
@@ -176,7 +176,7 @@ def test_what_was_read_for_a_transfer_is_not_read_again_to_record_it(
     couch: Database, inbox: Inbox, outbox: FakeOutbox, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     specs = [put_file(couch, seed) for seed in range(3)]
-    monkeypatch.setattr(library, "READ_KEPT", 2)  # so that one is forgotten
+    monkeypatch.setattr(flushing, "READ_KEPT", 2)  # so that one is forgotten
     read: list[str] = []
     get_many = Database.get_many
 
@@ -234,10 +234,9 @@ def test_edits_are_written_and_taken(couch: Database, inbox: Inbox, outbox: Fake
     library = start(couch.address, couch.name)
     outbox.add([AddEntry(Entry(FILE, id="a")), RecordStored(spec.file_id, STORE, 1, 5.0), PauseQueue(True)])
     library.flush()
-    inbox.wait(lambda: inbox.taken)
-    ((seqs, machine),) = inbox.taken
-    assert seqs == [1, 2, 3]
-    assert machine == couch.get(MACHINE)
+    inbox.wait(lambda: not outbox.pending())
+    inbox.wait(lambda: [seq for seqs, _ in inbox.taken for seq in seqs] == [2, 1, 3])  # records are first
+    assert [machine for _, machine in inbox.taken] == [None, couch.get(MACHINE)]
     assert [entry["id"] for entry in queue(couch)] == ["a"]
     assert (couch.get(spec.file_id) or {})["stored"] == {STORE: {"copies": 1, "time": 5.0}}
     assert outbox.pending() == []
@@ -265,6 +264,27 @@ def test_an_edit_that_is_not_about_the_queue_does_not_touch_the_machine(
     assert couch.get(MACHINE) == inbox.loaded[0][0]
 
 
+def test_records_are_written_while_the_queue_waits_for_its_turn(
+    couch: Database, inbox: Inbox, outbox: FakeOutbox, start: Start
+) -> None:
+    spec = put_file(couch)
+    entries = [{"id": f"e{number:04d}", "file_id": FILE} for number in range(5000)]
+    couch.put({**documents.new_machine(MACHINE, "tv", time=1.0), "queue": entries})
+    library = start(couch.address, couch.name)
+    outbox.add([RemoveEntries(("e0000",))])
+    library.flush(left=4999)
+    inbox.wait(lambda: inbox.taken)
+    outbox.add([RecordStored(spec.file_id, STORE, 1, 5.0), RemoveEntries(("e0001",))])
+    library.flush(left=4998)
+    inbox.wait(lambda: len(inbox.taken) > 1)
+    assert inbox.taken[1] == ([2], None)
+    assert (couch.get(spec.file_id) or {})["stored"] == {STORE: {"copies": 1, "time": 5.0}}
+    outbox.add([RemoveEntries(tuple(entry["id"] for entry in entries))])
+    library.flush(left=0)
+    inbox.wait(lambda: not outbox.pending())
+    assert queue(couch) == []
+
+
 def test_an_edit_that_can_never_be_written_is_dropped_with_one_line(
     couch: Database, inbox: Inbox, outbox: FakeOutbox, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -272,8 +292,7 @@ def test_an_edit_that_can_never_be_written_is_dropped_with_one_line(
     outbox.add([RecordStored(FILE, STORE, 1, 5.0), AddEntry(Entry(FILE, id="a"))])
     with caplog.at_level(logging.ERROR):
         library.flush()
-        inbox.wait(lambda: inbox.taken)
-    assert outbox.pending() == []
+        inbox.wait(lambda: not outbox.pending())
     assert [entry["id"] for entry in queue(couch)] == ["a"]
     (line,) = [record.getMessage() for record in caplog.records]
     assert FILE in line
@@ -300,7 +319,7 @@ def test_what_is_stored_is_written_before_the_entry_leaves(outbox: FakeOutbox, i
     outbox.add([RemoveEntries((f"download:{spec.file_id}:",)), RecordStored(spec.file_id, STORE, 1, 5.0)])
     with ScriptedServer(respond) as server:
         start(Address(server.url), "db")
-        inbox.wait(lambda: inbox.taken)
+        inbox.wait(lambda: not outbox.pending())
     assert written == ["stored", "queue"]
 
 
@@ -424,10 +443,10 @@ def test_a_fault_of_the_outbox_does_not_end_the_thread(
 ) -> None:
     real, faults = outbox.pending, iter([OSError("disk"), OSError("disk")])
 
-    def pending() -> Any:
+    def pending(kinds: Any = ()) -> Any:
         for fault in faults:
             raise fault
-        return real()
+        return real(kinds)
 
     monkeypatch.setattr(outbox, "pending", pending)
     outbox.add([PauseQueue(True)])
@@ -439,7 +458,7 @@ def test_a_fault_of_the_outbox_does_not_end_the_thread(
 def test_a_conflict_that_comes_after_what_was_recorded_is_ended_soon(
     couch: Database, outbox: FakeOutbox, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "UNITE_S", 0.5)
+    monkeypatch.setattr(flushing, "UNITE_S", 0.5)
     spec = put_file(couch)
     parent = (couch.get(spec.file_id) or {})["_rev"]
     outbox.add([RecordStored(spec.file_id, STORE, 1, time=5.0)])

@@ -246,7 +246,8 @@ def test_a_failure_survives_without_loss(failure: Failure) -> None:
 def test_what_was_found_out_of_stores_is_read_without_the_rest_of_the_outbox(journal: Journal) -> None:
     records = [RecordStored(FILE_ID, STORE, 1, 5.0), RecordStored(FILE_ID, STORE, 0, 6.0, corrupt=(0, 2))]
     journal.outbox.add([PauseQueue(paused=True), records[0], AddEntry(Entry(FILE_ID, time=1.5)), records[1]])
-    assert journal.outbox.records() == records
+    assert [one.edit for one in journal.outbox.pending([RecordStored])] == records
+    assert len(journal.outbox.pending([RecordStored, PauseQueue])) == 3
 
 
 def test_edits_wait_in_order_until_they_are_taken(journal: Journal) -> None:

@@ -47,8 +47,10 @@ def test_one_that_ended_leaves_a_long_queue_a_minute_later_if_nothing_else_ends(
     world.end(key(0))
     world.clock.advance(GATHER_S + LEAVING_MAX_S / 2)
     assert world.library.flushes == 0
+    assert world.library.recorded == 1, "what was found out of it is written at once"
     world.clock.advance(LEAVING_MAX_S / 2)
     assert world.library.flushes == 1
+    assert world.library.left == 9_999
 
 
 def test_what_a_person_asks_for_takes_along_what_waits() -> None:
