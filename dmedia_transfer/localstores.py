@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.metadata
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from dmedia_transfer import documents
@@ -39,6 +41,14 @@ class Bindings(Protocol):
         """Where the credentials for the store of this document are, as `StoreSpec.login` says it."""
 
 
+class FileStoreSurvey(Protocol):
+    """What is asked of FileStores that are held open for a moment."""
+
+    def holding(self, file_id: str) -> list[StoreSpec]: ...
+
+    def destination(self, file_id: str, file_bytes: int) -> StoreSpec: ...
+
+
 class FileStores(Protocol):
     """What is asked of this machine's FileStores; see the like-named methods of `ports.Stores`."""
 
@@ -53,7 +63,15 @@ class FileStores(Protocol):
 
     def path(self, file_id: str) -> str | None: ...
 
-    def destination(self, file_id: str, file_bytes: int) -> StoreSpec: ...
+    def destination(self, file_id: str, file_bytes: int) -> StoreSpec:
+        """The FileStore to save to.
+
+        Raises:
+            StoreMissing: This machine has no FileStore, or none is mounted.
+            DiskFull: None has room above its floor.
+        """
+
+    def survey(self) -> contextlib.AbstractContextManager[FileStoreSurvey]: ...
 
     def room(self) -> tuple[frozenset[str], int]: ...
 
@@ -70,6 +88,15 @@ class Peers(Protocol):
 def registered_plugins() -> frozenset[str]:
     """The names of backends that are installed on this machine."""
     return frozenset(point.name for point in importlib.metadata.entry_points(group=PLUGIN_GROUP))
+
+
+class _Survey:
+    """`ports.Survey`: each store is looked up once."""
+
+    def __init__(self, spec: Callable[[str], StoreSpec], filestores: FileStoreSurvey) -> None:
+        self.spec = functools.cache(spec)
+        self.holding = filestores.holding
+        self.destination = filestores.destination
 
 
 class LocalStores:
@@ -180,6 +207,12 @@ class LocalStores:
             DiskFull: None has room above its floor.
         """
         return self._filestores.destination(file_id, file_bytes)
+
+    @contextlib.contextmanager
+    def survey(self) -> Iterator[_Survey]:
+        """The same for many files in a moment; see `ports.Stores.survey`."""
+        with self._filestores.survey() as filestores:
+            yield _Survey(self.spec, filestores)
 
     def room(self) -> tuple[frozenset[str], int]:
         """The FileStores that are there now (their IDs), and the most bytes that one of them can take."""

@@ -177,14 +177,30 @@ class Transfer:
         """A copy with these fields changed."""
         return replace(self, **changes)
 
-    def on(self, event: Event, reason: Reason | None = None) -> Self:
-        """A copy after `event`; `reason` belongs to `suspend` and is dropped when the suspension ends."""
+    def on(self, event: Event, reason: Reason | None = None, **changes: Any) -> Self:
+        """A copy after `event`; `reason` belongs to `suspend` and is dropped when the suspension ends.
+
+        `changes` are of other fields, if some change with it.
+        """
         status, why = _after(self.status, self.reason, event, reason)
-        return replace(self, status=status, reason=why)
+        return replace(self, status=status, reason=why, **changes)
+
+
+class Crossing:
+    """What crosses to workers and back by the thousand: as its fields, and not by way of a state of its own.
+
+    That is what a frozen dataclass with slots would do, and takes three times as long.
+    """
+
+    __slots__ = ()
+    __match_args__: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        return type(self), tuple([getattr(self, name) for name in self.__match_args__])
 
 
 @dataclass(frozen=True, slots=True)
-class FileSpec:
+class FileSpec(Crossing):
     """A file as workers and backends need it; the digests were checked against the ID."""
 
     file_id: str
@@ -195,7 +211,7 @@ class FileSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSpec:
+class StoreSpec(Crossing):
     """A store as workers and backends need it: enabled on this machine, settings validated by its plugin."""
 
     store_id: str
@@ -301,7 +317,7 @@ class LongJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Download:
+class Download(Crossing):
     """Fetch a file and publish it in a FileStore."""
 
     key: TransferKey
@@ -313,7 +329,7 @@ class Download:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Crossing):
     """Send a file from a FileStore to a store."""
 
     key: TransferKey
@@ -380,7 +396,7 @@ LongRun = ScanFolders | ScanStore | ImportFiles | VerifyFiles
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Crossing):
     """Start this job; the worker is idle."""
 
     run_id: int  # unique in the daemon's life; later messages name it, so that a late one cannot hit another job
@@ -388,7 +404,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class RunTogether:
+class RunTogether(Crossing):
     """Start these transfers of small files; the worker is idle. Each run ends by itself, in any order."""
 
     runs: tuple[Run, ...]  # downloads, or uploads, of one leaf each
@@ -482,7 +498,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Crossing):
     """The run is over and the worker is idle again (or gone, when lost)."""
 
     run_id: int
@@ -514,7 +530,7 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True)
-class Several:
+class Several(Crossing):
     """What there is to say of several runs at once."""
 
     reports: tuple[Moved | Ended, ...]

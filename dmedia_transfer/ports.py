@@ -7,6 +7,7 @@ only: whatever a library raises is translated where the library is called.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -351,8 +352,8 @@ class Inquiries(Protocol):
         """There are new edits in the journal's outbox: write them soon."""
 
 
-class Stores(Protocol):
-    """The stores that this machine can use, and the FileStores that it has. Quick: called on the manager's thread."""
+class Survey(Protocol):
+    """The stores as planning sees them; quick."""
 
     def spec(self, store_id: str) -> StoreSpec:
         """How to reach a store.
@@ -366,6 +367,21 @@ class Stores(Protocol):
     def holding(self, file_id: str) -> list[StoreSpec]:
         """The local FileStores that have the file, complete."""
 
+    def destination(self, file_id: str, file_bytes: int) -> StoreSpec:
+        """The FileStore to save to: one with a partial file already, else the one with the most free space.
+
+        Raises:
+            StoreMissing: This machine has no FileStore, or none is mounted.
+            DiskFull: None has room above its floor.
+        """
+
+
+class Stores(Survey, Protocol):
+    """The stores that this machine can use, and the FileStores that it has. Quick: called on the manager's thread."""
+
+    def survey(self) -> AbstractContextManager[Survey]:
+        """The same for many files in a moment: which stores there are is looked at once for all of them."""
+
     def partial(self, file_id: str) -> StoreSpec | None:
         """The local FileStore that has a part of the file, if one has."""
 
@@ -374,14 +390,6 @@ class Stores(Protocol):
 
     def path(self, file_id: str) -> str | None:
         """Where a local FileStore has the file, complete."""
-
-    def destination(self, file_id: str, file_bytes: int) -> StoreSpec:
-        """The FileStore to save to: one with a partial file already, else the one with the most free space.
-
-        Raises:
-            StoreMissing: This machine has no FileStore, or none is mounted.
-            DiskFull: None has room above its floor.
-        """
 
     def room(self) -> tuple[frozenset[str], int]:
         """The FileStores that are there now (their IDs), and the most bytes that one of them can take."""
@@ -424,8 +432,8 @@ class Ledger(Protocol):
     def uploads(self) -> Mapping[TransferKey, float]:
         """The transfers of which something may be left at a store, and when that was begun last (Unix seconds)."""
 
-    def is_gone(self, identity: str) -> bool:
-        """Whether this entry was done, cancelled or removed here before. Only for entries that have an `id`."""
+    def gone_among(self, identities: Sequence[str]) -> set[str]:
+        """Those of these entries that were done, cancelled or removed here before. Only of such that have an `id`."""
 
 
 class Listener(Protocol):

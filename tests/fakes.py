@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -203,8 +204,8 @@ class FakeLedger:
     def uploads(self) -> Mapping[TransferKey, float]:
         return self.left_uploads
 
-    def is_gone(self, identity: str) -> bool:
-        return identity in self.gone
+    def gone_among(self, identities: Sequence[str]) -> set[str]:
+        return self.gone & set(identities)
 
 
 class FakeStores:
@@ -221,6 +222,9 @@ class FakeStores:
         self.trouble: DiskFull | StoreMissing | None = None
         self.free_bytes = 0  # while the disk is full
         self.planned = 0  # how often somebody asked where to save a file
+
+    def survey(self) -> contextlib.AbstractContextManager[FakeStores]:
+        return contextlib.nullcontext(self)
 
     def spec(self, store_id: str) -> StoreSpec:
         known = self.remote.get(store_id)

@@ -9,11 +9,11 @@ Nothing is remembered between calls; a drive may come and go, and each call look
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -28,9 +28,10 @@ from dmedia_transfer.errors import (
     TransferError,
     Transient,
 )
-from dmedia_transfer.filestore import layout, system
+from dmedia_transfer.filestore import layout, listing, system
 from dmedia_transfer.filestore.glimpse import Glimpse
 from dmedia_transfer.filestore.importing import Imported, Progress, Staged
+from dmedia_transfer.filestore.listing import Found
 from dmedia_transfer.filestore.partial import Partial
 from dmedia_transfer.filestore.reader import Reader
 from dmedia_transfer.filestore.scrubbing import Scrub
@@ -40,15 +41,6 @@ PLUGIN: Final = "filestore"
 FLOOR_BYTES: Final = 2 * 1024**3
 FLOOR_PERCENT: Final = 5.0
 _IMPORT_LEFT_OVER_S: Final = 3600.0  # a copy that nobody has locked and that is so old is of a process that died
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file that lies in a FileStore."""
-
-    file_id: str
-    size: int  # bytes; of a partial file what it will have
-    mtime: float  # Unix seconds of the last write
 
 
 class FileStore:
@@ -62,6 +54,7 @@ class FileStore:
         self.root = root
         self.floor_bytes = floor_bytes
         self.floor_percent = floor_percent
+        self._held: int | None = None  # its open directory, while it is held
 
     @classmethod
     def create(cls, root: Path, store_id: str) -> Self:
@@ -332,7 +325,7 @@ class FileStore:
         """Remove what imports left behind that were killed; how many."""
         removed = 0
         with self._opened() as root, system.translated(f"sweeping store {self.store_id}"):
-            for name, status in _listed(root, layout.PARTIAL):
+            for name, status in listing.listed(root, layout.PARTIAL):
                 old = time.time() - status.st_mtime > _IMPORT_LEFT_OVER_S
                 if not name.startswith(layout.IMPORT_PREFIX) or not stat.S_ISREG(status.st_mode) or not old:
                     continue
@@ -395,7 +388,18 @@ class FileStore:
             raise
         return staged
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Self]:
+        """The same FileStore, opened once for all calls in the block; one that is not there is looked for in each."""
+        held = copy.copy(self)
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(TransferError):
+                held._held = stack.enter_context(self._opened())
+            yield held
+
     def _opened(self) -> contextlib.AbstractContextManager[int]:
+        if self._held is not None:
+            return contextlib.nullcontext(self._held)
         return layout.opened(self.root, self.store_id)
 
     def _missing(self, file_id: str) -> TransferError:
@@ -436,25 +440,4 @@ class FileStore:
 
     def _walk(self, kind: str) -> Iterator[Found]:
         with self._opened() as root, system.translated(f"listing store {self.store_id}"):
-            for folder, status in _listed(root, kind):
-                if len(folder) == 2 and stat.S_ISDIR(status.st_mode):
-                    for name, each in _listed(root, f"{kind}/{folder}"):
-                        if leaves.is_file_id(name) and name.startswith(folder) and stat.S_ISREG(each.st_mode):
-                            yield Found(name, each.st_size, each.st_mtime)
-
-
-def _listed(root: int, name: str) -> list[tuple[str, os.stat_result]]:
-    """What is in a directory below `root`; things that go away meanwhile are left out."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=root)
-    except FileNotFoundError:
-        return []
-    found = []
-    try:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    found.append((entry.name, entry.stat(follow_symlinks=False)))
-    finally:
-        os.close(fd)
-    return found
+            yield from listing.walk(root, kind)

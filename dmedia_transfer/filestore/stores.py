@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from dmedia_transfer.errors import DiskFull, StoreMissing, TransferError, Unknown
+from dmedia_transfer.errors import TransferError, Unknown
 from dmedia_transfer.filestore.store import FLOOR_BYTES, FLOOR_PERCENT, FileStore
+from dmedia_transfer.filestore.survey import Survey
 from dmedia_transfer.model import StoreSpec
 
 
@@ -68,7 +69,7 @@ class FileStores:
 
     def holding(self, file_id: str) -> list[StoreSpec]:
         """Those that have the file, complete."""
-        return [store.spec for store in self.all() if store.has(file_id)]
+        return Survey(self.all()).holding(file_id)
 
     def path(self, file_id: str) -> str | None:
         """Where one of them has the file, complete."""
@@ -76,7 +77,7 @@ class FileStores:
 
     def partial(self, file_id: str) -> StoreSpec | None:
         """The one that has a part of the file; of several, the one that was written to last."""
-        having = self._with_partial(file_id)
+        having = Survey(self.all()).with_partial(file_id)
         return having[0].spec if having else None
 
     def unfinished(self, before: float) -> list[tuple[str, StoreSpec]]:
@@ -95,33 +96,14 @@ class FileStores:
         return [store.store_id for store in having]
 
     def destination(self, file_id: str, file_bytes: int) -> StoreSpec:
-        """The one to save to: one with a partial file already, else the one with the most free space.
+        """The one to save to; see `Survey.destination`."""
+        return Survey(self.all()).destination(file_id, file_bytes)
 
-        Raises:
-            StoreMissing: This machine has no FileStore, or none is there now.
-            DiskFull: None has room above its floor.
-        """
-        for store in self._with_partial(file_id):
-            try:
-                if not (missing := store.missing_bytes(file_id, file_bytes)) or store.room_for(missing):
-                    return store.spec
-            except TransferError:
-                continue
-        free: list[tuple[int, FileStore]] = []
-        absent: list[TransferError] = []
-        for store in self.all():
-            try:
-                free.append((store.free_bytes(), store))
-            except TransferError as error:
-                absent.append(error)
-        if not free:
-            raise StoreMissing("; ".join(str(error) for error in absent) or "this machine has no FileStore")
-        most, store = max(free, key=lambda pair: pair[0])
-        if most < file_bytes:
-            raise DiskFull(
-                f"file {file_id} has {file_bytes} bytes, and no FileStore has more than {most} above its floor"
-            )
-        return store.spec
+    @contextlib.contextmanager
+    def survey(self) -> Iterator[Survey]:
+        """All of them, held open for as many questions as there are in the block."""
+        with contextlib.ExitStack() as held:
+            yield Survey([held.enter_context(store.held()) for store in self.all()])
 
     def room(self) -> tuple[frozenset[str], int]:
         """Those that are there now (their IDs), and the most bytes that one of them can take."""
@@ -130,10 +112,6 @@ class FileStores:
             with contextlib.suppress(TransferError):
                 free[store.store_id] = store.free_bytes()
         return frozenset(free), max(free.values(), default=0)
-
-    def _with_partial(self, file_id: str) -> list[FileStore]:
-        found = [(mtime, store) for store in self.all() if (mtime := store.partial_mtime(file_id)) is not None]
-        return [store for _, store in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
     def _at(self, store_id: str, root: Path) -> FileStore:
         return FileStore(store_id, root, floor_bytes=self._floor_bytes, floor_percent=self._floor_percent)

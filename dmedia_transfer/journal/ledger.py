@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -147,9 +148,17 @@ class Ledger:
         """The transfers of which something may be left at a store, and when that was begun last (Unix seconds)."""
         return self._uploads.latest()
 
+    def gone_among(self, identities: Sequence[str]) -> set[str]:
+        """Those of these entries that were done, cancelled or removed here before. Only of such that have an `id`."""
+        rows = self._database.rows(
+            "SELECT identity FROM tombstones WHERE identity IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(identities)),),
+        )
+        return {identity for (identity,) in rows}
+
     def is_gone(self, identity: str) -> bool:
-        """Whether this entry was done, cancelled or removed here before. Only for entries that have an `id`."""
-        return bool(self._database.rows("SELECT 1 FROM tombstones WHERE identity = ?", (identity,)))
+        """Whether `gone_among` has this one."""
+        return bool(self.gone_among([identity]))
 
     def tombstones(self) -> Mapping[str, str]:
         """How the entries ended that do not come back, by their identity."""

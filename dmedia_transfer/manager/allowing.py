@@ -52,8 +52,10 @@ class Allowing:
     def narrowed(self, transfer: Transfer, job: Download | Upload) -> Download | Upload:
         """A job that may run, going no farther than bytes may now."""
         if isinstance(job, Download):
-            return replace(job, sources=tuple(self.within(transfer, job.file.size, store) for store in job.sources))
-        return replace(job, destination=self.within(transfer, job.file.size, job.destination))
+            sources = tuple(self.within(transfer, job.file.size, store) for store in job.sources)
+            return job if sources == job.sources else replace(job, sources=sources)
+        destination = self.within(transfer, job.file.size, job.destination)
+        return job if destination == job.destination else replace(job, destination=destination)
 
     def goes_too_far(self, transfer: Transfer, job: Job) -> bool:
         """Whether a job was begun with addresses to which bytes may not go now."""

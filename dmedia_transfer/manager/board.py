@@ -109,9 +109,9 @@ class Board:
             self._last_order = max(self._last_order, items[-1].transfer.order)
         return [items[index].transfer.key for index in changed]
 
-    def event(self, item: Item, event: Event, reason: Reason | None = None) -> None:
-        """Something happened to a transfer."""
-        after = item.transfer.on(event, reason)
+    def event(self, item: Item, event: Event, reason: Reason | None = None, **changes: Any) -> None:
+        """Something happened to a transfer, and facts about it changed with that."""
+        after = item.transfer.on(event, reason, **changes)
         if after.status is not item.transfer.status:
             log.debug("%s: %s, because of %s", item.transfer.key, after.status, event)
         self._put(item, after)

@@ -177,12 +177,12 @@ class TransferManager:
 
     def machine_changed(self, machine: Mapping[str, Any]) -> None:
         """The feed has a revision of this machine's document."""
-        self._reconciling.all(self._wanted.machine(machine))
+        self._wants(self._wanted.machine(machine))
 
     def edits_taken(self, seqs: Iterable[int], machine: Mapping[str, Any] | None) -> None:
         """CouchDB has these edits; `machine` is the revision that was written, if one was."""
         if machine is not None:
-            self._reconciling.all(self._wanted.taken(seqs, machine))
+            self._wants(self._wanted.taken(seqs, machine))
 
     def database_changed(self) -> None:
         """The database is another one than before: made anew, or restored from a backup."""
@@ -457,6 +457,11 @@ class TransferManager:
     def unsubscribe(self, listener: Listener) -> None:
         """See `ports.Control.unsubscribe`."""
         self._board.unsubscribe(listener)
+
+    def _wants(self, unwanted: Iterable[TransferKey] | None) -> None:
+        """Another revision of the queue is in force; None: it is as it was, and need not be gone through."""
+        if unwanted is not None:
+            self._reconciling.all(unwanted)
 
     def _file_known(self, file_id: str, answer: KnownFile | TransferError) -> None:
         for item in self._board.of_file(file_id):

@@ -74,11 +74,11 @@ class Endings:
 
     def done(self, item: Item) -> None:
         """The bytes are where they should be, and that was recorded."""
-        self._board.event(item, Event.FINISH)
+        total = item.transfer.progress.bytes_total
+        stores = tuple(one.store_id for one in item.transfer.sources)
+        self._board.event(item, Event.FINISH, progress=Progress(total, total), failure=None, sources=())
         item.stay_asleep()
         item.known = None  # thousands of small files may linger at once
-        total = item.transfer.progress.bytes_total
-        self._board.change(item, progress=Progress(total, total), failure=None)
         self._settling.ended(item.transfer.key, item.identities, Status.DONE, total)
         if not self._board.waiting:
             self._settling.hurry()
@@ -86,7 +86,7 @@ class Endings:
             "%s: done, %d bytes",
             item.transfer.key,
             total,
-            extra={"stores": tuple(one.store_id for one in item.transfer.sources)},
+            extra={"stores": stores},
         )
         self._linger(item)
 

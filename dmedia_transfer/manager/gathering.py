@@ -11,6 +11,7 @@ from dmedia_transfer.manager.item import Item
 from dmedia_transfer.manager.runs import primary_store
 from dmedia_transfer.manager.settings import Settings
 from dmedia_transfer.model import Download, Job, Upload
+from dmedia_transfer.ports import Survey
 from dmedia_transfer.scheduler import Scheduler
 
 PASSED_OVER: Final = 16  # that are of another store, while such as are not are looked for behind them
@@ -24,7 +25,7 @@ class Gathering:
         *,
         board: Board,
         scheduler: Scheduler,
-        prepare: Callable[[Item], Download | Upload | None],
+        prepare: Callable[[Item, Survey], Download | Upload | None],
         ready: Callable[[Item, str], None],
     ) -> None:
         """Nothing is gathered yet.
@@ -32,7 +33,7 @@ class Gathering:
         Args:
             board: All transfers.
             scheduler: Whose turn it is.
-            prepare: What a worker has to do for one; None if that is nothing, or cannot be done now.
+            prepare: What a worker has to do for one, with these stores; None if that is nothing, or cannot be done now.
             ready: Gives one back to the scheduler, for a store.
         """
         self._board = board
@@ -40,7 +41,9 @@ class Gathering:
         self._prepare = prepare
         self._ready = ready
 
-    def with_it(self, first: Item, job: Job, waited_for: str, settings: Settings) -> list[tuple[Item, Job]]:
+    def with_it(
+        self, first: Item, job: Job, waited_for: str, settings: Settings, stores: Survey
+    ) -> list[tuple[Item, Job]]:
         """The small files whose turn is next, of the same priority, direction and store; none for a large one.
 
         Args:
@@ -48,6 +51,7 @@ class Gathering:
             job: What is to be done for it.
             waited_for: The store that the scheduler had it under; empty if any would do.
             settings: How many there may be.
+            stores: Where they go, and come from.
         """
         found: list[tuple[Item, Job]] = []
         passed: list[tuple[Item, str]] = []
@@ -62,7 +66,7 @@ class Gathering:
             if item is None or not 0 < size <= room:
                 break
             self._scheduler.withdraw(item.transfer.key)
-            other = self._prepare(item)
+            other = self._prepare(item, stores)
             if other is None:
                 continue
             if type(other) is type(job) and primary_store(other) == store_id:

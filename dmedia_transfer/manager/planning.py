@@ -8,7 +8,7 @@ from typing import Final
 from dmedia_transfer.errors import AccessDenied, FileMissing, NoSource, TransferError, Unknown, Waiting
 from dmedia_transfer.manager.allowing import Refuses
 from dmedia_transfer.model import Direction, Discard, Download, StoreSpec, Transfer, TransferKey, Upload
-from dmedia_transfer.ports import KnownFile, Stores
+from dmedia_transfer.ports import KnownFile, Stores, Survey
 from dmedia_transfer.states import Reason
 
 MOST_SOURCES: Final = 8  # that one download is given; more would only cost connections
@@ -22,7 +22,7 @@ class Pace:
     stall_s: float  # no byte for so long cuts a connection
 
 
-def download(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace, refuses: Refuses) -> Download:
+def download(transfer: Transfer, known: KnownFile, stores: Survey, pace: Pace, refuses: Refuses) -> Download:
     """The job that fetches a file.
 
     Raises:
@@ -42,7 +42,7 @@ def download(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace, r
     )
 
 
-def upload(transfer: Transfer, known: KnownFile, stores: Stores, pace: Pace, refuses: Refuses) -> Upload | Download:
+def upload(transfer: Transfer, known: KnownFile, stores: Survey, pace: Pace, refuses: Refuses) -> Upload | Download:
     """The job that sends a file; to another FileStore of this machine it is copied, as a download is.
 
     Raises:
@@ -98,7 +98,7 @@ def keeping_current(job: Discard) -> Discard:
 
 
 def sources(
-    transfer: Transfer, known: KnownFile, stores: Stores, destination: StoreSpec, refuses: Refuses
+    transfer: Transfer, known: KnownFile, stores: Survey, destination: StoreSpec, refuses: Refuses
 ) -> tuple[StoreSpec, ...]:
     """The stores to read from: the preferred one first, then the cheapest; the preferred one at no higher cost.
 

@@ -7,7 +7,7 @@ does not matter how often, or because of what, it is called.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
 from dmedia_transfer.manager.board import Board
@@ -61,23 +61,31 @@ class Reconciling:
 
     def these(self, keys: Iterable[TransferKey]) -> None:
         """What is wanted of these transfers, or the pause of the whole queue, may have changed."""
-        for key in dict.fromkeys(keys):
-            self._one(key)
+        different = [key for key in dict.fromkeys(keys) if not self._is_so(key)]
+        asked = [entry.id for key in different if self._unseen(key) for entry in self._wanted.entries(key) if entry.id]
+        gone = self._ledger.gone_among(asked)
+        for key in different:
+            self._one(key, gone)
         if len(self._board) <= LOOK_AHEAD:
             self._starting.ask(self._board)
         self._hold_or_let_go()
         self._starting.pump()
 
-    def _one(self, key: TransferKey) -> None:
+    def _is_so(self, key: TransferKey) -> bool:
+        """Whether a transfer is as it is wanted: nearly all of a long queue are."""
         item = self._board.get(key)
-        entries = self._wanted.entries(key)
-        if item is not None and item.entries == entries and _is_granted(item):
-            return
+        return item is not None and item.entries == self._wanted.entries(key) and _is_granted(item)
+
+    def _unseen(self, key: TransferKey) -> list[Entry]:
+        """The entries for a transfer that are new to it."""
+        item = self._board.get(key)
         seen = item.identities if item is not None else ()
-        new = any(entry.identity not in seen for entry in entries)
-        if new:
-            entries = self._without_gone(entries)
-            new = any(entry.identity not in seen for entry in entries)
+        return [entry for entry in self._wanted.entries(key) if entry.identity not in seen]
+
+    def _one(self, key: TransferKey, gone: Container[str]) -> None:
+        item = self._board.get(key)
+        entries = self._without_gone(key, gone)
+        new = any(entry in entries for entry in self._unseen(key))
         if item is not None and item.transfer.status in (Status.DONE, Status.CANCELLED):
             if not new:
                 return  # its entries are on their way out of the queue
@@ -97,13 +105,15 @@ class Reconciling:
         item.entries = entries
         self._grant(item)
 
-    def _without_gone(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    def _without_gone(self, key: TransferKey, gone: Container[str]) -> tuple[Entry, ...]:
         """Leave out what ended here before and has come back with an old revision; it leaves the queue again."""
-        gone = {entry.identity for entry in entries if entry.id and self._ledger.is_gone(entry.id)}
-        if gone:
-            log.info("%s: ended before, its entry came back: %s", entries[0].key, ", ".join(sorted(gone)))
-            self._settling.removed(gone)
-        return tuple(entry for entry in entries if entry.identity not in gone)
+        entries = self._wanted.entries(key)
+        back = [entry.id for entry in entries if entry.id in gone]
+        if not back:
+            return entries
+        log.info("%s: ended before, its entry came back: %s", key, ", ".join(sorted(back)))
+        self._settling.removed(back)
+        return tuple(entry for entry in entries if entry.id not in back)
 
     def _add(self, key: TransferKey, entries: tuple[Entry, ...]) -> Item:
         failure = self._endings.failure_of(entries)

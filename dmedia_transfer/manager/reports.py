@@ -98,12 +98,13 @@ class Reports:
         item.meter = None
         item.in_flight = ()
         item.held = False
-        self._board.change(item, progress=replace(item.transfer.progress, rate=0.0, eta_s=None), sources=())
         cancelled = item.transfer.status is Status.CANCELLED
+        if report.outcome is Outcome.FINISHED and not cancelled:
+            self._endings.done(item)
+            return
+        self._board.change(item, progress=replace(item.transfer.progress, rate=0.0, eta_s=None), sources=())
         match report.outcome:
             case Outcome.FINISHED:
-                if not cancelled:
-                    self._endings.done(item)
                 return
             case Outcome.STOPPED:
                 self._board.event(item, Event.STOPPED)

@@ -121,15 +121,15 @@ class Runs:
 
     def start(self, job: Job, *, priority: int = 0) -> None:
         """Give a job to a worker."""
-        run_id = self._add(job)
-        if not isinstance(job, Discard):
-            self._occupy(job, [run_id], priority)
+        if isinstance(job, Discard):
+            run_id = self._add(job, 0)
+        else:
+            (run_id,) = self._occupy([job], priority)
         self._pool.run(run_id, job)
 
     def start_together(self, jobs: Sequence[Job], *, priority: int) -> None:
         """Give the transfers of several small files to one worker; all from, or to, the same store."""
-        run_ids = [self._add(job) for job in jobs]
-        self._occupy(jobs[0], run_ids, priority)
+        run_ids = self._occupy(jobs, priority)
         self._pool.run_together(dict(zip(run_ids, jobs, strict=True)))
 
     def give_back(self, slot: int) -> None:
@@ -183,21 +183,22 @@ class Runs:
                 self._changed(live.slot)
         return live
 
-    def _add(self, job: Job) -> int:
+    def _add(self, job: Job, slot: int) -> int:
         if job.key in self._by_key:
             raise RuntimeError(f"{job.key} is with a worker already")
         self._last_id += 1
-        self._live[self._last_id] = Live(self._last_id, job, 0)
+        self._live[self._last_id] = Live(self._last_id, job, slot)
         self._by_key[job.key] = self._last_id
         return self._last_id
 
-    def _occupy(self, job: Job, run_ids: Sequence[int], priority: int) -> None:
-        slot = run_ids[0]
+    def _occupy(self, jobs: Sequence[Job], priority: int) -> list[int]:
+        """Give them numbers, and one slot."""
+        slot = self._last_id + 1
+        run_ids = [self._add(job, slot) for job in jobs]
         runs = dict.fromkeys(run_ids, priority)
-        self._slots[slot] = Slot(primary_store(job), job.key.direction, len(run_ids) > 1, runs)
-        for run_id in run_ids:
-            self._live[run_id] = replace(self._live[run_id], slot=slot)
+        self._slots[slot] = Slot(primary_store(jobs[0]), jobs[0].key.direction, len(run_ids) > 1, runs)
         self._changed(slot)
+        return run_ids
 
     def _changed(self, slot: int) -> None:
         if self._slots[slot].priorities:

@@ -19,7 +19,7 @@ from dmedia_transfer.manager.settings import Settings
 from dmedia_transfer.manager.sourcing import Sourcing
 from dmedia_transfer.manager.wanted import Wanted
 from dmedia_transfer.model import Direction, Download, Failure, Job, SourceUse, TransferKey, Upload
-from dmedia_transfer.ports import Library, Stores
+from dmedia_transfer.ports import Library, Stores, Survey
 from dmedia_transfer.progress import RateMeter
 from dmedia_transfer.reach import Surroundings
 from dmedia_transfer.scheduler import Scheduler
@@ -259,7 +259,11 @@ class Starting:
 
     def end_if_here(self, item: Item) -> None:
         """A paused download has nothing to wait for if its file is here: it came before a crash, or in another way."""
-        if item.transfer.status is Status.PAUSED and item.transfer.key not in self._runs and self._is_here(item):
+        if (
+            item.transfer.status is Status.PAUSED
+            and item.transfer.key not in self._runs
+            and self._is_here(item, self._stores)
+        ):
             self._endings.done(item)
 
     def recheck(self, item: Item) -> None:
@@ -268,8 +272,8 @@ class Starting:
         if transfer.reason not in WAITING | GATED or item.known is None or transfer.key in self._runs:
             return  # a document that was not there is watched
         try:
-            if not self._is_here(item):
-                self._plan(item)
+            if not self._is_here(item, self._stores):
+                self._plan(item, self._stores)
         except TransferError as error:
             self.cannot(item, error)
         else:
@@ -318,14 +322,15 @@ class Starting:
 
     def _start(self, item: Item) -> None:
         waited_for = item.transfer.key.store_id or item.transfer.preferred_store
-        job = self._prepare(item)
-        if job is None:
-            return
-        if not self._scheduler.has_room(primary_store(job), self._runs.running):
-            self._ready(item, primary_store(job))
-            return
+        with self._stores.survey() as stores:
+            job = self._prepare(item, stores)
+            if job is None:
+                return
+            if not self._scheduler.has_room(primary_store(job), self._runs.running):
+                self._ready(item, primary_store(job))
+                return
+            together = [(item, job), *self._gathering.with_it(item, job, waited_for, self.settings, stores)]
         priority = item.transfer.priority
-        together = [(item, job), *self._gathering.with_it(item, job, waited_for, self.settings)]
         for each, its_job in together:
             self._begin(each, its_job)
         if len(together) == 1:
@@ -336,16 +341,16 @@ class Starting:
             self._sourcing.started(each)
         self.on_started(item.transfer.key)
 
-    def _prepare(self, item: Item) -> Download | Upload | None:
+    def _prepare(self, item: Item, stores: Survey) -> Download | Upload | None:
         """What a worker has to do; None if that is nothing, or cannot be done now."""
         self._ahead -= 1
         if self._ahead < LOOK_AHEAD // 2:
             self._ask_ahead(item)
         try:
-            if self._is_here(item):
+            if self._is_here(item, stores):
                 self._endings.done(item)
                 return None
-            return self._plan(item)
+            return self._plan(item, stores)
         except TransferError as error:
             self.cannot(item, error)
             return None
@@ -353,10 +358,10 @@ class Starting:
     def _begin(self, item: Item, job: Job) -> None:
         """It is about to be given to a worker."""
         item.alone = False
-        self._board.event(item, Event.CLEAR)  # of one that was preempted
-        self._board.event(item, Event.START)
-        if isinstance(job, Download):
-            self._board.change(item, sources=tuple(SourceUse(store.store_id) for store in job.sources))
+        if item.transfer.status is Status.SUSPENDED:  # it was preempted
+            self._board.event(item, Event.CLEAR)
+        sources = job.sources if isinstance(job, Download) else ()
+        self._board.event(item, Event.START, sources=tuple(SourceUse(store.store_id) for store in sources))
         item.leaves_done = item.sent_bytes = 0
         item.meter = RateMeter(self._clock, bytes_done=item.transfer.progress.bytes_done)
 
@@ -376,19 +381,19 @@ class Starting:
         self._pump_timer = None
         self.pump()
 
-    def _plan(self, item: Item) -> Download | Upload:
+    def _plan(self, item: Item, stores: Survey) -> Download | Upload:
         assert item.known is not None  # noqa: S101 - callers have looked
         plan = planning.download if item.transfer.key.direction is Direction.DOWNLOAD else planning.upload
         pace = planning.Pace(self.settings.connections, self.settings.stall_s)
         refuses = self._allowing.refuses(item.transfer, item.known.file.size)
-        job = plan(item.transfer, item.known, self._stores, pace, refuses)
+        job = plan(item.transfer, item.known, stores, pace, refuses)
         return self._allowing.narrowed(item.transfer, job)
 
-    def _is_here(self, item: Item) -> bool:
+    def _is_here(self, item: Item, stores: Survey) -> bool:
         """Whether a download's file is here already; of an upload the worker asks the store."""
         if item.transfer.key.direction is not Direction.DOWNLOAD or item.known is None:
             return False
-        holding = self._stores.holding(item.transfer.key.file_id)
+        holding = stores.holding(item.transfer.key.file_id)
         for store in holding:
             if item.known.stored.get(store.store_id, 0) < 1:
                 self._endings.record(item.transfer.key.file_id, store.store_id)

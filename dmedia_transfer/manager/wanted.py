@@ -39,8 +39,8 @@ def generation(raw: Mapping[str, Any]) -> int:
 class Wanted:
     """The queue in force.
 
-    `machine` and `taken`, which may change all of it, return the transfers that nothing asks for any more; `edited`
-    returns the transfers that it is about, in order.
+    `machine` and `taken`, which may change all of it, return the transfers that nothing asks for any more, or None if
+    they have changed nothing; `edited` returns the transfers that it is about, in order.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Wanted:
         """All transfers that are asked for, in the order of the queue."""
         return list(self._asking)
 
-    def machine(self, raw: Mapping[str, Any]) -> list[TransferKey]:
+    def machine(self, raw: Mapping[str, Any]) -> list[TransferKey] | None:
         """The feed has a revision; one that is not valid leaves the last good one in force."""
         seen = generation(raw)
         for seq in [seq for seq, written in self._written.items() if written <= seen]:
@@ -87,15 +87,15 @@ class Wanted:
                 concerned += self._apply(one.edit)
         return concerned
 
-    def taken(self, seqs: Iterable[int], raw: Mapping[str, Any]) -> list[TransferKey]:
+    def taken(self, seqs: Iterable[int], raw: Mapping[str, Any]) -> list[TransferKey] | None:
         """CouchDB has these edits, in this revision; the feed has not told of it yet, and may tell of older ones."""
         written = generation(raw)
         self._written.update((seq, written) for seq in seqs if seq in self._edits)
         return self._read(raw)
 
-    def _read(self, raw: Mapping[str, Any]) -> list[TransferKey]:
+    def _read(self, raw: Mapping[str, Any]) -> list[TransferKey] | None:
         if raw.get("_rev") and raw.get("_rev") == self._revision:
-            return []  # what we wrote, as the feed tells of it: edits that came since are in force already
+            return None  # what we wrote, as the feed tells of it: edits that came since are in force already
         try:
             machine = read_machine(raw)
             queue = read_queue(machine, known=self._known)

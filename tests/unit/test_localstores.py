@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,29 @@ def test_local_files_are_looked_for_in_the_filestores(stores: LocalStores, tmp_p
     assert stores.partial(imported.file_id) is None
     store.partial("A" * 48, 10).close()
     assert stores.partial("A" * 48) == stores.spec(LOCAL)
+
+
+def test_a_survey_has_what_the_stores_have_and_looks_each_up_once(
+    stores: LocalStores, bindings: Bindings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores.on_store(s3_store())
+    bindings.enable(s3_store())
+    looked: list[str] = []
+    document = stores.document
+
+    def look(store_id: str) -> Mapping[str, Any]:
+        looked.append(store_id)
+        return document(store_id)
+
+    monkeypatch.setattr(stores, "document", look)
+    with stores.survey() as survey:
+        assert survey.spec(CLOUD) is survey.spec(CLOUD)
+        assert survey.spec(LOCAL) == stores.spec(LOCAL)
+        assert survey.destination("A" * 48, 10) == stores.destination("A" * 48, 10)
+        assert survey.holding("A" * 48) == []
+        with pytest.raises(Unknown):
+            survey.spec("X" * 24)
+    assert looked == [CLOUD, "X" * 24]
 
 
 class FakePeers:

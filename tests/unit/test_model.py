@@ -120,6 +120,14 @@ def test_a_job_crosses_a_pipe_and_does_not_print_its_digests() -> None:
     assert "dddd" not in repr(run)
 
 
+def test_what_crosses_by_the_thousand_crosses_as_its_fields() -> None:
+    ended = model.Several(tuple(model.Ended(number, model.Outcome.FINISHED, None, 4096) for number in range(100)))
+    crossing = pickle.dumps(ended)
+    assert pickle.loads(crossing) == ended
+    assert b"setstate" not in crossing
+    assert len(crossing) < 100 * 20
+
+
 def test_what_somebody_should_look_at_is_counted() -> None:
     words = {outcome: number for number, outcome in enumerate(model.FileOutcome, start=1)}
     good = {model.FileOutcome.IMPORTED, model.FileOutcome.KNOWN, model.FileOutcome.VERIFIED, model.FileOutcome.GONE}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dmedia_transfer.errors import DiskFull, StoreMissing, Unknown
-from dmedia_transfer.filestore import FileStore, FileStores
+from dmedia_transfer.filestore import FileStore, FileStores, layout
 from tests import factories
 from tests.drives import Drive
 from tests.unit.filestore.conftest import MIB, fill, make_store
@@ -116,3 +116,46 @@ def test_partial_files_that_were_left_alone_for_long_are_told_of(paths: dict[str
         os.utime(paths[store_id] / "partial" / (letter * 2) / (letter * 48), (moment, moment))
     found = stores.unfinished(time.time() - 100)
     assert [(file_id, spec.store_id) for file_id, spec in found] == [("A" * 48, ONE), ("B" * 48, TWO)]
+
+
+def test_a_survey_answers_for_many_files_and_looks_for_each_store_once(
+    paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = stores_at(paths)
+    here = [fill(stores.get(TWO), bytes([number])) for number in range(5)]
+    stores.get(ONE).partial("B" * 48, 10).close()
+    looked: list[Path] = []
+    open_root = layout.open_root
+
+    def look(root: Path, store_id: str) -> int:
+        looked.append(root)
+        return open_root(root, store_id)
+
+    monkeypatch.setattr(layout, "open_root", look)
+    with stores.survey() as survey:
+        for file in here:
+            (holding,) = survey.holding(file.file_id)
+            assert holding == stores.get(TWO).spec
+        assert survey.holding(FILE_ID) == []
+        assert survey.destination("B" * 48, 10).store_id == ONE
+        assert survey.destination(FILE_ID, 1) is survey.destination("C" * 48, 1)  # so it crosses to a worker once
+    assert looked == [paths[ONE], paths[TWO]]
+
+
+def test_a_survey_lets_go_of_the_stores(paths: dict[str, Path]) -> None:
+    stores = stores_at(paths)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with stores.survey() as survey:
+        survey.holding(FILE_ID)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_survey_says_of_a_drive_that_is_not_there_what_each_look_says(drive: Drive, paths: dict[str, Path]) -> None:
+    store = make_store(drive.path / "store")
+    drive.pull()
+    with stores_at({ONE: store.root}).survey() as survey:
+        assert survey.holding(FILE_ID) == []
+        with pytest.raises(StoreMissing):
+            survey.destination(FILE_ID, 1)
+    with stores_at({ONE: store.root, TWO: paths[TWO]}).survey() as survey:
+        assert survey.destination(FILE_ID, 1).store_id == TWO

@@ -293,6 +293,8 @@ def test_what_has_ended_is_gone_and_in_the_history(journal: Journal) -> None:
     journal.ledger.removed(["a", "d"])
     assert journal.ledger.tombstones() == {"a": "done", "b": "done", "c": "cancelled", "d": "removed"}
     assert [journal.ledger.is_gone(each) for each in "abcde"] == [True, True, True, True, False]
+    assert journal.ledger.gone_among([*"ab,e", *map(str, range(10_000))]) == {"a", "b"}
+    assert journal.ledger.gone_among([]) == set()
     last, first = journal.ledger.history()
     assert (last.key, last.status, last.failure, last.bytes) == (UP, Status.CANCELLED, failure, 20)
     assert (first.key, first.status, first.failure, first.bytes) == (DOWN, Status.DONE, None, 10)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dmedia_transfer import documents
 from dmedia_transfer.manager.sourcing import WATCH_S
 from dmedia_transfer.manager.starting import ASK_AGAIN_S, LOOK_AHEAD
@@ -48,6 +50,23 @@ def test_one_changed_entry_of_ten_thousand_is_the_only_change_that_is_told() -> 
     world.manager.machine_changed(revision_of(world, queue))
     assert told == [key(ENTRIES // 2)]
     assert world.manager.transfers()[key(ENTRIES // 2)].priority == 10
+
+
+def test_a_revision_that_is_in_force_already_is_not_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_with(20)
+    asked: list[Any] = []
+
+    def look(identities: list[str]) -> set[str]:
+        asked.append(identities)
+        return set()
+
+    monkeypatch.setattr(world.ledger, "gone_among", look)
+    raw = revision_of(world, [entry(number) for number in range(21)])
+    world.manager.machine_changed(raw)
+    assert asked == [["entry-20"]]
+    world.manager.machine_changed(raw)  # as the feed tells of what we wrote ourselves
+    world.manager.edits_taken([], raw)
+    assert len(asked) == 1
 
 
 def test_a_thousand_new_entries_behind_ten_thousand_are_reconciled() -> None:
