@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 SUMMARY_INTERVAL_S: Final = 0.1  # between two looks at the manager as a whole: a burst of changes is one signal
 ADDED_AT_ONCE: Final = 100  # new transfers that are told of together
-ADDED_INTERVAL_S: Final = 0.02
+ADDED_INTERVAL_S: Final = 0.1  # small files are done faster than that, and most of them are told of once, as done
 CHANGED_AT_ONCE: Final = 20  # changes that are told of as they come, before they are a crowd
-CHANGED_INTERVAL_S: Final = 0.05
-TOLD_AT_ONCE: Final = 100  # of a crowd: some milliseconds
+CHANGED_INTERVAL_S: Final = 0.1  # so that one change is told where a file begins and ends in a moment
+TOLD_AT_ONCE: Final = 250  # of a crowd: some milliseconds
 Moving = Transfer | LongJob
 Key = TransferKey | JobKey
 
@@ -158,10 +158,12 @@ class Announcer:
             self._tell_crowd = self._call_later(CHANGED_INTERVAL_S, self._tell_more)
         if key in self._crowd:
             self._crowd[key] = (self._crowd[key][0], after)
-        elif self._changed_now > CHANGED_AT_ONCE:
-            self._crowd[key] = (before, after)
-        else:
+        elif self._changed_now <= CHANGED_AT_ONCE:
             self._tell_changed(before, after)
+        elif key in self._unannounced and not after.status.ended:
+            self._unannounced[key] = after  # what it is when its turn comes is told with it
+        else:
+            self._crowd[key] = (before, after)
 
     def _tell_more(self) -> None:
         self._tell_crowd = None
@@ -170,7 +172,7 @@ class Announcer:
             self._up_to_date(key)
         if self._crowd:
             self._changed_now = CHANGED_AT_ONCE  # whoever comes now stands behind them
-            self._tell_crowd = self._call_later(ADDED_INTERVAL_S, self._tell_more)
+            self._tell_crowd = self._call_later(CHANGED_INTERVAL_S, self._tell_more)
 
     def _tell_changed(self, before: Moving, after: Moving, *, crowded: bool = False) -> None:
         path, key, interface = path_of(after.key), after.key, values.interface_of(after)
@@ -189,8 +191,8 @@ class Announcer:
 
     def _moved(self, moving: Moving) -> None:
         key = moving.key
-        if key not in self._crowd:
-            self._announced(key)
+        if key in self._unannounced:
+            self._unannounced[key] = moving  # it is told of with the progress that is due next
         self._latest[key] = moving
         self._pace.moved(key)
         self._arm()

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmedia_transfer.bus.announcer import ADDED_AT_ONCE, ADDED_INTERVAL_S, CHANGED_AT_ONCE, Announcer
+from dmedia_transfer.bus.announcer import (
+    ADDED_AT_ONCE,
+    ADDED_INTERVAL_S,
+    CHANGED_AT_ONCE,
+    CHANGED_INTERVAL_S,
+    Announcer,
+)
 from dmedia_transfer.busnames import MANAGER, ROOT, TRANSFER, path_of
 from dmedia_transfer.errors import AccessDenied
 from dmedia_transfer.model import Direction, Failure, SourceUse, Transfer, TransferKey
@@ -267,6 +273,37 @@ def test_small_files_that_begin_and_end_in_a_crowd_are_told_of_with_few_signals_
             told.add(each.arguments[0])
         elif each.path != ROOT:
             assert each.path in told, "told of before it was there"
+
+
+def test_of_a_crowd_that_waits_to_be_told_of_those_that_only_begin_do_not_come_before_their_turn(stage: Stage) -> None:
+    count = 3 * ADDED_AT_ONCE
+    for number in range(count):
+        stage.control.add(Transfer(key(number)))
+    for number in range(count):
+        stage.control.on(key(number), Event.START)
+    stage.loop.run(CHANGED_INTERVAL_S / 2)
+    first_of_crowd = ADDED_AT_ONCE + CHANGED_AT_ONCE
+    assert stage.of_manager("TransferAdded") == [(path_of(key(number)),) for number in range(ADDED_AT_ONCE)]
+    stage.control.on(key(first_of_crowd), Event.FINISH)
+    stage.loop.run(10 * ADDED_INTERVAL_S)
+    added = {path: rows[TRANSFER]["Status"] for path, rows in stage.of_manager("InterfacesAdded")}
+    assert len(added) == count
+    assert added[path_of(key(first_of_crowd))] == "done"
+    assert added[path_of(key(count - 1))] == "ongoing"
+    assert [member for member, _ in stage.of(count - 1)] == []
+    assert [member for member, _ in stage.of(first_of_crowd)] == ["Finished"]
+
+
+def test_one_that_moves_is_told_of_with_its_progress_wherever_it_stands(stage: Stage) -> None:
+    last = 9 * ADDED_AT_ONCE
+    for number in range(last + 1):
+        stage.control.add(Transfer(key(number)))
+    stage.control.move(key(last), 5, 1000)
+    stage.loop.run(2 * ADDED_INTERVAL_S)
+    added = [
+        rows[TRANSFER]["BytesDone"] for path, rows in stage.of_manager("InterfacesAdded") if path == path_of(key(last))
+    ]
+    assert added == [5]
 
 
 def test_what_goes_in_the_middle_of_a_crowd_is_told_of_to_the_end_and_no_more(stage: Stage) -> None:
