@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -73,6 +73,8 @@ class NoLeafRecords:
         return set()
 
     def record(self, key: TransferKey, store_id: str, identity: str, leaf: int) -> None: ...
+
+    def record_all(self, key: TransferKey, store_id: str, identity: str, leaves: Iterable[int]) -> None: ...
 
     def forget(self, key: TransferKey, store_id: str) -> None: ...
 

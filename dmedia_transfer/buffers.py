@@ -45,7 +45,8 @@ class LeafBuffers:
 
 
 def _new() -> mmap.mmap:
-    buffer = mmap.mmap(-1, leaves.LEAF_BYTES)
+    # Private, as Linux makes large pages of shared memory only where it was told to for all programs.
+    buffer = mmap.mmap(-1, leaves.LEAF_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError, AttributeError):  # a kernel without them
         buffer.madvise(mmap.MADV_HUGEPAGE)
     return buffer

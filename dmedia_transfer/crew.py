@@ -21,13 +21,12 @@ from enum import Enum, auto
 from typing import Final, TypeVar
 
 from dmedia_transfer.errors import ConnectionLost, Interrupted, ServerBusy, Transient
-from dmedia_transfer.growth import ONE_WORD_S, Growth
+from dmedia_transfer.growth import ONE_WORD_S
+from dmedia_transfer.lines import Lines
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-MOST_CONNECTIONS: Final = 32
-MOST_TOGETHER: Final = 12  # of several stores, unless one alone has more: each takes a leaf of memory
 ERROR_GRACE_S: Final = 2.0  # how long pieces in flight may take to finish after an error of another one
 CUT_AGAIN_S: Final = 0.2  # a thread that was about to connect is missed by the first cut
 
@@ -47,7 +46,7 @@ class _State(Enum):
 
 
 class Crew:
-    """As many threads as there are connections, for one job."""
+    """The threads of one job: one for each connection, and a few that work on what has left its connection."""
 
     def __init__(
         self, connections: int = 1, *, grows: bool = False, clock: Callable[[], float] = time.monotonic
@@ -55,76 +54,48 @@ class Crew:
         """A crew that has nothing to do yet.
 
         Args:
-            connections: The number of pieces that are worked on at once.
+            connections: The number of pieces that have a connection at once.
             grows: That is the most there may be; how many there are is found out (`growth`), from what `moved` says.
             clock: Monotonic seconds.
         """
-        self._clock = clock
-        self._connections = connections
-        self._growth = Growth(connections) if grows else None
-        self._growing = threading.Lock()
-        self._lines = 1
-        self.most = MOST_CONNECTIONS  # more than so many are of no use for this job; may be set until `run`
+        self.lines = Lines(connections, grows=grows, clock=clock)
         self._members = 0  # threads
         self._cutters: list[Callable[[], None]] = []
-        self._cond = threading.Condition()
+        lock = threading.Lock()
+        self._cond = threading.Condition(lock)
+        self._boss = threading.Condition(lock)  # the job's thread waits for what concerns it alone: it is woken seldom
         self._taking = threading.Lock()  # one thread takes at a time: a stream is read in order
         self._state = _State.RUNNING
         self._cutting = False  # the grace is over: what is in flight has to go
         self._generation = 0  # of pauses and stops, so that a cutter does not outlive its own
         self._epoch = 0  # of cuts: a connection lost in an older one is nobody's fault
         self._in_flight = 0
+        self._on_line = 0  # of those, how many have a connection, or may want one yet
         self._given_back = 0
         self._news = 0  # how often something happened that may give a taker something to take
         self._exhausted = False
         self._error: BaseException | None = None
-        self._began = threading.local()  # .epoch: when this thread began what it works on
+        self._began = threading.local()  # .epoch: when this thread began what it works on; .on_line: it has not landed
 
     # Commands, from any thread
 
-    @property
-    def connections(self) -> int:
-        """How many pieces are worked on at once."""
-        return min(self.each, self.most) if self._lines == 1 else min(self.together, self.most)
-
-    @property
-    def each(self) -> int:
-        """How many pieces may be worked on at once with one store."""
-        return self._connections if self._growth is None else self._growth.connections
-
-    @property
-    def together(self) -> int:
-        """How many pieces may be worked on at once with all stores."""
-        return self._with_all(self.each)
-
-    @property
-    def room(self) -> int:
-        """How many pieces there may ever be at once: so many are worth keeping memory for."""
-        return self._with_all(self._connections)
-
-    def _with_all(self, each: int) -> int:
-        return max(each, min(each * self._lines, MOST_TOGETHER))
-
-    def spread(self, lines: int) -> None:
+    def spread(self, stores: int) -> None:
         """So many stores have connections of their own from now on."""
         with self._cond:
-            self._lines = max(1, lines)
-            self._cond.notify_all()
+            self.lines.spread(stores)
+            self._changed()
 
     def poke(self) -> None:
         """There may be something to take now; from any thread."""
         with self._cond:
             self._news += 1
-            self._cond.notify_all()
+            self._changed()
 
     def connect(self, connections: int) -> None:
-        """Work on so many pieces at once from now on; what is in flight beyond that finishes."""
+        """Have so many connections from now on; what is in flight beyond that finishes."""
         with self._cond:
-            self._connections = connections
-            if self._growth is not None:
-                with self._growing:
-                    self._growth.allow(connections)
-            self._cond.notify_all()
+            self.lines.connect(connections)
+            self._changed()
 
     def cuts(self, cut: Callable[[], None]) -> None:
         """Also call this where connections have to be cut; it makes blocked calls raise."""
@@ -144,7 +115,7 @@ class Crew:
             if grace_s is not None:
                 self._cutting = grace_s <= 0
                 self._cut_after(grace_s)
-            self._cond.notify_all()
+            self._changed()
             return self._in_flight
 
     def resume(self) -> bool:
@@ -155,7 +126,7 @@ class Crew:
             self._state = _State.RUNNING
             self._generation += 1
             self._cutting = False
-            self._cond.notify_all()
+            self._changed()
             return True
 
     def stop(self) -> None:
@@ -165,7 +136,7 @@ class Crew:
             self._generation += 1
             self._cutting = True
             self._cut_after(0)
-            self._cond.notify_all()
+            self._changed()
 
     def cut(self) -> None:
         """Cut all connections and go on with new ones."""
@@ -180,21 +151,13 @@ class Crew:
 
     def wait(self, seconds: float) -> bool:
         """Wait, and say whether what is in flight has to go: for a bandwidth limit."""
-        if self._growth is not None:
-            with self._growing:
-                self._growth.held()
+        self.lines.held()
         with self._cond:
             return self._cond.wait_for(lambda: self._cutting, timeout=seconds)
 
     def moved(self, count: int) -> None:
         """So many bytes crossed the wire; from any thread."""
-        if self._growth is None:
-            return
-        with self._growing:
-            before = self._growth.connections
-            self._growth.moved(count, self._clock())
-            changed = self._growth.connections != before
-        if changed:
+        if self.lines.moved(count):
             self.poke()
 
     @property
@@ -251,7 +214,7 @@ class Crew:
         self._members = 0
         with self._cond:
             while True:
-                while self._wanted and not self._exhausted and self._members < self.connections:
+                while self._lacks_a_thread:
                     self._members += 1
                     name, arguments = f"crew-{len(threads)}", (take, work, give_back)
                     threads.append(threading.Thread(target=self._member, args=arguments, name=name, daemon=True))
@@ -261,7 +224,7 @@ class Crew:
                 self._come_into_force()
                 if self._in_flight == 0 and (self._error is not None or self._state is not _State.RUNNING):
                     break
-                self._cond.wait()
+                self._boss.wait()
         for thread in threads:
             thread.join()
         with self._cond:
@@ -273,6 +236,12 @@ class Crew:
             raise error
         if not self._exhausted:
             raise Interrupted("the job was asked to let go")
+
+    def landed(self) -> None:
+        """The piece that this thread works on needs its connection no more: the next piece may have it meanwhile."""
+        with self._cond:
+            self._leave_line()
+            self._changed()
 
     def forgives(self, error: BaseException) -> bool:
         """Whether the error of the piece that this thread works on is our own doing: we stop, pause, or cut."""
@@ -288,13 +257,12 @@ class Crew:
 
         Not where it says when to come back, and not where there are others to ask.
         """
-        if self._growth is None or not isinstance(error, ServerBusy) or error.retry_after_s or self._lines > 1:
+        if not isinstance(error, ServerBusy) or error.retry_after_s:
             return False
         if getattr(self._began, "eased", None) is not error:
-            with self._growing:
-                if not self._growth.refused(self._clock()):
-                    return False
-                left = self._growth.connections
+            left = self.lines.refused()
+            if left is None:
+                return False
             self._began.eased = error
             log.info("%s; going on with %s at once", error, left)
             self.poke()
@@ -305,6 +273,17 @@ class Crew:
     @property
     def _wanted(self) -> bool:
         return self._state is _State.RUNNING and self._error is None
+
+    @property
+    def _lacks_a_thread(self) -> bool:
+        useful = min(self.lines.connections + self._in_flight - self._on_line, self.lines.pieces)
+        return self._wanted and not self._exhausted and self._members < useful
+
+    def _changed(self) -> None:
+        """Something that others wait for; with the lock held."""
+        self._cond.notify_all()
+        if self._lacks_a_thread or (self._in_flight == 0 and (self._exhausted or not self._wanted)):
+            self._boss.notify()
 
     def _come_into_force(self) -> None:
         if self._state is _State.DRAINING and self._in_flight == 0:
@@ -358,27 +337,40 @@ class Crew:
                     )
                     if self._given_back == given_back and self._in_flight == 0 and self._wanted:
                         self._exhausted = True
-                        self._cond.notify_all()
+                        self._changed()
             return None
 
     def _may_take(self) -> bool:
         with self._cond:
-            while self._state is _State.DRAINING and not self._exhausted and self._error is None:
+            while not self._exhausted and self._error is None and self._has_to_wait():
                 self._cond.wait()
             if not self._wanted or self._exhausted:
                 return False
-            if self._members > self.connections:
+            if self._members > self.lines.pieces:
                 self._members -= 1
                 return False
             self._began.epoch = self._epoch
+            self._began.on_line = True
             self._in_flight += 1
+            self._on_line += 1
             return True
+
+    def _has_to_wait(self) -> bool:
+        if self._state is _State.RUNNING:
+            return self._on_line >= self.lines.connections and self._members <= self.lines.pieces
+        return self._state is _State.DRAINING
+
+    def _leave_line(self) -> None:
+        if getattr(self._began, "on_line", False):
+            self._began.on_line = False
+            self._on_line -= 1
 
     def _ended(self, *, news: bool = False) -> None:
         with self._cond:
+            self._leave_line()
             self._in_flight -= 1
             self._news += news
-            self._cond.notify_all()
+            self._changed()
 
     def _fail(self, error: BaseException) -> None:
         with self._cond:
@@ -387,7 +379,7 @@ class Crew:
             if self._state is _State.RUNNING:
                 self._generation += 1
                 self._cut_after(ERROR_GRACE_S)
-            self._cond.notify_all()
+            self._changed()
 
     def _cut_after(self, grace_s: float) -> None:
         threading.Thread(target=self._cutter, args=(self._generation, grace_s), name="cutter", daemon=True).start()

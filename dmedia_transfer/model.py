@@ -480,7 +480,7 @@ class Moved:
 
     run_id: int
     bytes_done: int  # verified or confirmed, and in flight; the manager keeps it from going back
-    leaves_done: int  # recorded in the journal; an advance starts the count of attempts anew
+    leaves_done: int  # written, or confirmed; an advance starts the count of attempts anew
     sources: tuple[SourceUse, ...] = ()  # of a download: how it goes with each
     sent_bytes: int = 0  # payload that crossed the wire in this run, also what was cut or thrown away
     in_flight: tuple[int, ...] = ()  # leaves of a download, or parts of an upload from 1, that are on their way

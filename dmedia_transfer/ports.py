@@ -234,6 +234,9 @@ class LeafRecords(Protocol):
     def record(self, key: TransferKey, store_id: str, identity: str, leaf: int) -> None:
         """A leaf was verified and written."""
 
+    def record_all(self, key: TransferKey, store_id: str, identity: str, leaves: Iterable[int]) -> None:
+        """Several leaves were."""
+
     def forget(self, key: TransferKey, store_id: str) -> None:
         """Drop all records: the file was published, discarded, or a write failed."""
 

@@ -39,7 +39,7 @@ class Tally:
 
     @property
     def pieces_done(self) -> int:
-        """Leaves recorded, or parts confirmed."""
+        """Leaves written, or parts confirmed."""
         with self._lock:
             return len(self._done)
 

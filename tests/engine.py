@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,8 +70,11 @@ class LeafJournal:
         return set(self.journal.leaves.get((key, store_id), {}).get(identity, set()))
 
     def record(self, key: TransferKey, store_id: str, identity: str, leaf: int) -> None:
+        self.record_all(key, store_id, identity, (leaf,))
+
+    def record_all(self, key: TransferKey, store_id: str, identity: str, leaves: Iterable[int]) -> None:
         with self.journal.lock:
-            self.journal.leaves.setdefault((key, store_id), {}).setdefault(identity, set()).add(leaf)
+            self.journal.leaves.setdefault((key, store_id), {}).setdefault(identity, set()).update(leaves)
 
     def forget(self, key: TransferKey, store_id: str) -> None:
         with self.journal.lock:

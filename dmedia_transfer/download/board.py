@@ -118,10 +118,20 @@ class Board:
         with self._lock:
             finished = len(self._done) == len(self._sizes)
             now = {id(one.source.store) for one in self._standings.values()}
-            at = [flight.source for flights in self._flights.values() for flight in flights if flight.standing]
+            at = [
+                flight.source
+                for flights in self._flights.values()
+                for flight in flights
+                if flight.standing and not flight.landed
+            ]
             return [one for one in at if finished or id(one.store) not in now]
 
     # What became of it
+
+    def landed(self, flight: Flight) -> None:
+        """The leaf is received, and needs its connection no more."""
+        with self._lock:
+            flight.landed = True
 
     def claim(self, flight: Flight) -> bool:
         """The leaf is verified. Whether it was the first, and so is to be written; else the flight is over."""
@@ -312,8 +322,8 @@ class Board:
     def _free(self, standings: Sequence[Standing]) -> list[Standing]:
         """Those that may be asked for one leaf more, the cheapest and least busy one first."""
         most = max(1, min(self._each(), self._together() // max(1, len(standings))))
-        free = [one for one in standings if len(one.flights) < most]
-        return sorted(free, key=lambda one: (one.source.cost, len(one.flights), one.place))
+        free = [one for one in standings if one.connections < most]
+        return sorted(free, key=lambda one: (one.source.cost, one.connections, one.place))
 
     def _end(self, flight: Flight) -> None:
         if flight.over:

@@ -1,11 +1,11 @@
 """One run of a download.
 
-Runs in a worker, on the job's thread and a crew of as many threads as there are connections; it may be killed at any
-instant. Each thread fetches a leaf into a buffer of its own, verifies it there, writes it, and records it, in this
+Runs in a worker, on the job's thread and a crew; it may be killed at any instant. Each thread of the crew fetches a
+leaf into a buffer of its own, lets go of the connection, verifies the leaf, writes it, and has it recorded, in this
 order: what is recorded was verified and written, and what is published was verified in every leaf. Which leaf and from
 where, the `board` says.
 
-A leaf that is in the partial file but not on record (the machine crashed, the journal is gone) is hashed again before
+A leaf that is in the partial file but not on record (the worker was killed, the journal is gone) is hashed again before
 it is fetched: that costs a thousandth, and nothing where the file has a hole. After an error from a write all records
 are dropped, as the disk may have lost more than it said.
 """
@@ -13,7 +13,6 @@ are dropped, as the disk may have lost more than it said.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -22,6 +21,7 @@ from dmedia_transfer import faults, leaves
 from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.crew import Crew, Later
 from dmedia_transfer.download.board import Board
+from dmedia_transfer.download.recording import Recording
 from dmedia_transfer.download.source import Flight, Source
 from dmedia_transfer.errors import Interrupted, SizeDisputed, TransferError
 from dmedia_transfer.model import FileSpec, SourceUse, TransferKey
@@ -83,17 +83,15 @@ class Download:
         self._key = key
         self._file = file
         self._destination = destination
-        self._records = records
+        self._recording = Recording(records, key, destination.store_id)
         self._crew = crew
         self._buffers = buffers
         self._tally = tally
         self._pace = pace
         self._news = news
         sizes = [leaves.leaf_span(file.size, index).size for index in range(leaves.leaf_count(file.size))]
-        self._board = Board(key, sizes, sources, each=lambda: crew.each, together=lambda: crew.together)
+        self._board = Board(key, sizes, sources, each=lambda: crew.lines.each, together=lambda: crew.lines.together)
         self._cutting: set[int] = set()  # the sources that the crew can cut, by what reads them
-        self._recording = threading.Lock()
-        self._failed = False  # a write failed: nothing is recorded any more
         self._equip(sources)
 
     def run(self) -> None:
@@ -107,7 +105,7 @@ class Download:
             TransferError: The last source failed.
         """
         if self._destination.has(self._file.file_id):
-            self._records.forget(self._key, self._destination.store_id)
+            self._recording.forget()
             for index in range(leaves.leaf_count(self._file.size)):
                 self._tally.done(index, leaves.leaf_span(self._file.size, index).size)
             log.info("%s: is there already", self._key)
@@ -129,20 +127,22 @@ class Download:
         return self._board.states()
 
     def _fetch_all(self, partial: PartialFile) -> None:
-        identity = partial.identity
-        recorded = self._records.load(self._key, self._destination.store_id, identity)
+        recorded = self._recording.begin(partial.identity)
         count = leaves.leaf_count(self._file.size)
         for index in sorted(recorded):
             self._tally.done(index, leaves.leaf_span(self._file.size, index).size)
         self._board.begin(recorded)
         log.info("%s: %s of %s leaves are there", self._key, len(recorded), count)
-        self._crew.most = max(1, 2 * (count - len(recorded)))  # the last ones may be fetched twice
-        self._crew.run(self._take, lambda flight: self._complete(partial, identity, flight), self._give_back)
+        self._crew.lines.most = max(1, 2 * (count - len(recorded)))  # the last ones may be fetched twice
+        try:
+            self._crew.run(self._take, lambda flight: self._complete(partial, flight), self._give_back)
+        finally:
+            self._recording.flush()
 
     def _equip(self, sources: Sequence[Source]) -> None:
         """Have threads for so many sources, and cut them where the crew cuts."""
         self._crew.spread(len(sources))
-        self._buffers.resize(self._crew.room)
+        self._buffers.resize(self._crew.lines.room)
         for source in sources:
             if id(source.store) not in self._cutting:
                 self._cutting.add(id(source.store))
@@ -169,39 +169,38 @@ class Download:
         if flight.standing is not None:
             self._tally.dropped(flight.leaf, flight.source.store_id)
 
-    def _complete(self, partial: PartialFile, identity: str, flight: Flight) -> None:
+    def _complete(self, partial: PartialFile, flight: Flight) -> None:
         """Have a leaf verified, written and recorded; or find out that it cannot be had from there, or not now."""
         with self._buffers.borrow(flight.size) as buffer:
             if flight.standing is not None:
-                self._bring(partial, identity, flight, buffer)
+                self._bring(partial, flight, buffer)
             elif partial.read_leaf(flight.leaf, buffer) and self._matches(flight.leaf, buffer):
                 self._board.claim(flight)
-                self._record(identity, flight)
+                self._wrote(flight)
             elif (fetching := self._board.missing(flight)) is not None:
                 try:
-                    self._bring(partial, identity, fetching, buffer)
+                    self._bring(partial, fetching, buffer)
                 except BaseException:
                     self._give_back(fetching)  # the crew knows the other flight only
                     raise
 
-    def _bring(self, partial: PartialFile, identity: str, flight: Flight, buffer: memoryview) -> None:
+    def _bring(self, partial: PartialFile, flight: Flight, buffer: memoryview) -> None:
         if self._copy(partial, flight, buffer):
-            self._record(identity, flight)
+            self._wrote(flight)
         elif self._fetch(flight, buffer):
             self._write(partial, flight.leaf, buffer)
-            self._record(identity, flight)
+            self._wrote(flight)
 
     def _copy(self, partial: PartialFile, flight: Flight, buffer: memoryview) -> bool:
         """Have the file system copy the leaf and verify what it made; False if it is to be fetched."""
         if flight.source.copy is None or not self._board.hold(flight):
             return False
-        if self._failed:
-            raise Interrupted("a write failed")
+        self._recording.check()
         try:
             there = flight.source.copy(self._file, flight.leaf, partial)
             good = there and partial.read_leaf(flight.leaf, buffer) and self._matches(flight.leaf, buffer)
         except TransferError:
-            self._distrust()
+            self._recording.distrust()
             raise
         if good:
             flight.received = flight.size
@@ -209,12 +208,8 @@ class Download:
         self._board.release(flight, good=good)
         return good
 
-    def _record(self, identity: str, flight: Flight) -> None:
-        with self._recording:
-            if self._failed:
-                raise Interrupted("a write failed")
-            self._records.record(self._key, self._destination.store_id, identity, flight.leaf)
-        faults.point("download.recorded")
+    def _wrote(self, flight: Flight) -> None:
+        self._recording.wrote(flight.leaf)
         self._tally.done(flight.leaf, flight.size)
         self._board.written(flight)
 
@@ -234,6 +229,8 @@ class Download:
             self._drop(flight)
             self._board.failed(flight, error)
             return False
+        self._board.landed(flight)
+        self._crew.landed()
         if self._matches(flight.leaf, buffer):
             if self._board.claim(flight):
                 return True
@@ -253,6 +250,7 @@ class Download:
 
         def meter(count: int) -> None:
             now_s = flight.moved_s = time.monotonic()
+            self._recording.tick(now_s)
             flight.received += count
             self._tally.moved(flight.leaf, count, source.store_id, wire=not source.local)
             if self._crew.interrupting:
@@ -284,12 +282,11 @@ class Download:
         )
 
     def _write(self, partial: PartialFile, index: int, data: memoryview) -> None:
-        if self._failed:
-            raise Interrupted("a write failed")
+        self._recording.check()
         try:
             partial.write_leaf(index, data)
         except TransferError:
-            self._distrust()
+            self._recording.distrust()
             raise
         faults.point("download.written")
 
@@ -298,13 +295,8 @@ class Download:
         try:
             partial.publish()
         except TransferError:
-            self._distrust()
+            self._recording.distrust()
             raise
         faults.point("download.published")
-        self._records.forget(self._key, self._destination.store_id)
+        self._recording.forget()
         log.info("%s: published", self._key)
-
-    def _distrust(self) -> None:
-        with self._recording:
-            self._failed = True
-            self._records.forget(self._key, self._destination.store_id)

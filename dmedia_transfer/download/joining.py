@@ -84,5 +84,5 @@ class Joining:
         begun = [standing.first_s for standing in cheaper if standing.first_s is not None]
         if not begun or now_s - min(begun) < GRACE_S or rate >= ENOUGH_BPS:
             return False
-        flights = sum(len(standing.flights) for standing in cheaper)
-        return sum(standing.held for standing in cheaper) < HELD * max(1, flights)
+        connections = sum(standing.connections for standing in cheaper)
+        return sum(standing.held for standing in cheaper) < HELD * max(1, connections)

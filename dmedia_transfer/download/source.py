@@ -62,6 +62,7 @@ class Flight:
     __slots__ = (
         "_source",
         "begun_s",
+        "landed",
         "leaf",
         "moved_s",
         "over",
@@ -83,6 +84,7 @@ class Flight:
         self.received = 0  # bytes
         self.waited_s = 0.0  # seconds that our own bandwidth limit held it up
         self.probe = probe  # the source lacked leaves a moment ago, and may lack this one
+        self.landed = False  # received in full: its connection is free
         self.superseded = False  # another source was first: this one is to let go
         self.over = False
 
@@ -139,6 +141,11 @@ class Standing:
     def may_come_back(self) -> bool:
         """Whether it is demoted for a while only."""
         return not self.banned and self._back_s < math.inf
+
+    @property
+    def connections(self) -> int:
+        """How many are in use for it."""
+        return sum(not flight.landed for flight in self.flights)
 
     # What it is asked for
 
@@ -205,7 +212,7 @@ class Standing:
 
     def gave(self, flight: Flight) -> None:
         """It had this leaf right."""
-        per_byte = (self._clock() - flight.begun_s) / flight.size
+        per_byte = ((flight.moved_s if flight.landed else self._clock()) - flight.begun_s) / flight.size
         self._leaf_s = per_byte if self._leaf_s is None else (self._leaf_s + per_byte) / 2
         self._poll_s = self._poll_at_s = 0.0
         self._missed.pop(flight.leaf, None)

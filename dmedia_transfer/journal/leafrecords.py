@@ -33,7 +33,7 @@ class LeafRecords:
         self.record_all(key, store_id, identity, (leaf,))
 
     def record_all(self, key: TransferKey, store_id: str, identity: str, leaves: Iterable[int]) -> None:
-        """Several leaves were, as after hashing a partial file again."""
+        """Several leaves were."""
         with self._database.write("leaf") as connection:
             row = connection.execute(
                 "SELECT leaves FROM downloads WHERE file_id = ? AND store_id = ? AND identity = ?",

@@ -327,7 +327,7 @@ class MultipartUpload:
     def _equip(self, crew: Crew) -> Crew:
         crew.cuts(self._target.cut)
         if not self._target.parallel_parts:
-            crew.most = 1
+            crew.lines.most = 1
         return crew
 
     def _go(self) -> None:

@@ -18,11 +18,11 @@ from typing import Final
 
 from dmedia_transfer import faults, leaves
 from dmedia_transfer.buffers import LeafBuffers
-from dmedia_transfer.crew import MOST_CONNECTIONS
 from dmedia_transfer.errors import CorruptLeaf, ObjectDiffers, SourceChanged, TransferError, Transient
 from dmedia_transfer.filestore import FileStore, Together, Written
 from dmedia_transfer.journal import Journal
 from dmedia_transfer.limiter import TokenBucket
+from dmedia_transfer.lines import MOST_CONNECTIONS
 from dmedia_transfer.model import Direction, FileSpec, StoreSpec
 from dmedia_transfer.model import Download as DownloadJob
 from dmedia_transfer.model import Upload as UploadJob

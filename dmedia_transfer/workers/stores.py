@@ -7,7 +7,6 @@ from collections import OrderedDict
 from typing import Final
 
 from dmedia_transfer import backends
-from dmedia_transfer.crew import MOST_CONNECTIONS
 from dmedia_transfer.errors import (
     ConnectionLost,
     FileMissing,
@@ -17,6 +16,7 @@ from dmedia_transfer.errors import (
     TransferError,
 )
 from dmedia_transfer.filestore import FileStore
+from dmedia_transfer.lines import MOST_CONNECTIONS
 from dmedia_transfer.model import FileSpec, StoreSpec
 from dmedia_transfer.multipart import bodies
 from dmedia_transfer.ports import Backend, Meter, ObjectInfo, PartialFile

@@ -158,7 +158,7 @@ class Worker:
                 current.crew.stop()
             case Connect(run_id, connections) if current is not None and current.run_id == run_id:
                 current.crew.connect(connections)
-                self._buffers.resize(current.crew.room)
+                self._buffers.resize(current.crew.lines.room)
             case UseSources(run_id, sources) if current is not None and current.run_id == run_id:
                 current.news.put(sources)
                 current.crew.spread(len(sources))

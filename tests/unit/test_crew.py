@@ -11,6 +11,7 @@ import pytest
 
 from dmedia_transfer.crew import Crew
 from dmedia_transfer.errors import AccessDenied, ConnectionLost, Interrupted
+from dmedia_transfer.lines import SPARE
 from tests.engine import in_background
 from tests.waiting import eventually
 
@@ -256,14 +257,56 @@ def test_more_connections_work_at_once_and_fewer_let_what_is_in_flight_finish() 
 
 def test_no_more_connections_than_are_of_use() -> None:
     work = Work(connections=8)
-    work.crew.most = 2
+    work.crew.lines.most = 2
     outcome = in_background(work.run)
     next(outcome)
     eventually(lambda: work.crew.in_flight == 2)
     work.crew.connect(16)
     time.sleep(0.02)
-    assert work.crew.in_flight == work.crew.connections == 2
+    assert work.crew.in_flight == work.crew.lines.connections == 2
     work.gate.set()
+    assert next(outcome) is None
+
+
+def test_a_piece_that_has_landed_leaves_its_connection_to_the_next_one() -> None:
+    crew = Crew(1)
+    todo, done = deque(range(PIECES)), list[int]()
+    allowed = threading.Semaphore(0)
+
+    def work(piece: int) -> None:
+        crew.landed()
+        crew.landed()  # says nothing new
+        assert allowed.acquire(timeout=10)
+        done.append(piece)
+
+    outcome = in_background(lambda: crew.run(lambda: todo.popleft() if todo else None, work, todo.appendleft))
+    next(outcome)
+    eventually(lambda: crew.in_flight == 1 + SPARE)
+    time.sleep(0.02)
+    assert crew.in_flight == 1 + SPARE
+    assert crew.pause(0) == 1 + SPARE
+    allowed.release(1 + SPARE)
+    assert isinstance(next(outcome), Interrupted)
+    assert sorted(done) == list(range(1 + SPARE)), "a pause lets go of nothing that was received"
+
+
+def test_only_what_has_landed_makes_room_on_the_line() -> None:
+    crew = Crew(2)
+    todo, begun = deque(range(PIECES)), list[int]()
+    gate = threading.Event()
+
+    def work(piece: int) -> None:
+        begun.append(piece)
+        if piece == 0:
+            crew.landed()
+        assert gate.wait(10)
+
+    outcome = in_background(lambda: crew.run(lambda: todo.popleft() if todo else None, work, todo.appendleft))
+    next(outcome)
+    eventually(lambda: len(begun) == 3)
+    time.sleep(0.02)
+    assert crew.in_flight == 3
+    gate.set()
     assert next(outcome) is None
 
 

@@ -74,26 +74,17 @@ def test_it_begins_with_few_and_takes_more_threads_as_it_grows() -> None:
     for _ in range(3):
         clock.now += LOOK_S
         work.crew.moved(LARGE)
-    assert work.crew.connections == FIRST + 1
+    assert work.crew.lines.connections == FIRST + 1
     eventually(lambda: work.at_once == FIRST + 1)
     work.gate.set()
     assert next(running) is None
     assert work.done == set(range(12))
 
 
-def test_there_is_room_for_as_many_as_may_come() -> None:
-    crew = Crew(6, grows=True)
-    assert (crew.each, crew.together, crew.room) == (FIRST, FIRST, 6)
-    crew.spread(2)
-    assert (crew.each, crew.together, crew.room) == (FIRST, 2 * FIRST, 12)
-    crew.connect(1)
-    assert (crew.each, crew.together, crew.room) == (1, 2, 2)
-
-
 def test_one_that_does_not_grow_has_what_it_was_given() -> None:
     crew = Crew(6)
     crew.moved(LARGE)
-    assert (crew.connections, crew.each, crew.room) == (6, 6, 6)
+    assert (crew.lines.connections, crew.lines.each) == (6, 6)
     assert not crew.eases(ServerBusy("busy"))
 
 
@@ -105,7 +96,7 @@ def test_a_busy_store_gets_fewer_connections_and_all_pieces() -> None:
     work.run()
     assert work.refused == 2
     assert work.done == set(range(10))
-    assert work.crew.connections == 1
+    assert work.crew.lines.connections == 1
 
 
 @pytest.mark.usefixtures("at_once")

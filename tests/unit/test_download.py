@@ -65,6 +65,18 @@ def test_a_file_is_fetched_leaf_by_leaf_and_published(rig: Rig) -> None:
     assert rig.recorded() == set()
 
 
+def test_while_a_leaf_is_written_the_next_one_is_on_its_way(rig: Rig) -> None:
+    store = store_with(rig)
+
+    def once_there_is_another(index: int) -> None:
+        eventually(lambda: store.count("fetch") > 1)
+
+    rig.disk.fail_write = once_there_is_another
+    rig.download(store, crew=Crew(1)).run()
+    assert rig.disk.files[rig.file.file_id] == rig.data
+    assert store.count("fetch") == LEAVES
+
+
 def test_a_file_that_is_there_is_done_without_a_request(rig: Rig) -> None:
     store = FlakyStore()
     rig.disk.files[rig.file.file_id] = rig.data
