@@ -28,6 +28,7 @@ from dmedia_transfer.errors import (
     StoreMissing,
     TransferError,
 )
+from dmedia_transfer.lines import SPARE
 from dmedia_transfer.model import Direction
 from dmedia_transfer.tally import Tally
 from tests.engine import FlakyStore, Hook, Rig, Shown, always, in_background, no_pace, once
@@ -175,7 +176,8 @@ def test_a_source_with_two_corrupt_leaves_is_not_asked_any_more(rig: Rig) -> Non
     download = rig.download(liar, honest)
     download.run()
     assert rig.disk.files[rig.file.file_id] == rig.data
-    assert liar.count("fetch") == 2
+    on_their_way = 1 + SPARE  # when the second one was found to be wrong
+    assert 2 <= liar.count("fetch") <= 2 + on_their_way
     assert honest.count("fetch") == LEAVES
     assert [(one.store_id, one.state) for one in download.sources()] == [
         (STORE_ID, "demoted"),
