@@ -3,8 +3,8 @@
 That is what boto3 spends on checking parameters, on endpoints, and on parsing an answer into a dictionary: with it,
 more than half of the time that Python took for a leaf was boto3's, and nearly all of what it took for a small file. So
 boto3 makes the first request of each login. It decides everything: host, addressing of the bucket, region, credentials;
-and what it sent is the model for those that follow, which botocore signs (`s3_signing`). Where boto3 signs in another
-way, or a proxy is used, it goes on making all of them.
+and what it sent is the model for those that follow, which are signed in the same way (`s3_signing`). Where boto3 signs
+in another way, or a proxy is used, it goes on making all of them.
 
 An answer that is no success becomes the error that boto3 would have raised; one that leads elsewhere makes the
 request boto3's again, which knows about regions.
@@ -34,6 +34,7 @@ class Model(NamedTuple):
     """What boto3's requests have in common."""
 
     origin: Origin
+    host: str  # the header
     base: str  # of all paths; the object's key follows
     user_agent: str
     region: str
@@ -78,8 +79,8 @@ class Shortcut:
         path = quoted(key, path=True)
         who = self._credentials.get_frozen_credentials().access_key
         if signature is not None and signature.access_key == who and url.path.endswith(f"/{path}"):
-            base, agent = url.path.removesuffix(path), headers.get("user-agent", "")
-            self._model = Model(origin_of(url), base, agent, signature.region)
+            origin, base, agent = origin_of(url), url.path.removesuffix(path), headers.get("user-agent", "")
+            self._model = Model(origin, host_header(origin), base, agent, signature.region)
             return
         self._doubted = url.netloc
 
@@ -162,11 +163,10 @@ class Shortcut:
         model = self._model
         if model is None:
             return None
-        credentials, host = self._credentials.get_frozen_credentials(), host_header(model.origin)
+        credentials = self._credentials.get_frozen_credentials()
         target = model.base + quoted(key, path=True) + query
-        url = f"{model.origin.scheme}://{host}{target}"
-        headers = {"Host": host, **signed(credentials, model.region, method, url, varying, content=content)}
-        headers["User-Agent"] = model.user_agent
+        headers = signed(credentials, model.region, method, model.host, target, varying, content=content)
+        headers["user-agent"] = model.user_agent
         request = Request(method, target, headers.items(), payload, repeatable=True)
         response, answer = self._transport.ask(model.origin, request)
         if response.status in (200, 206) or (response.status, method) == (404, "HEAD"):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
+from unittest.mock import patch
 from urllib.parse import quote
 
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,40 +20,72 @@ from dmedia_transfer.backends.s3_signing import EMPTY, UNSIGNED, Signature, quot
 KEYS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY").get_frozen_credentials()
 GUEST = Credentials("AKIDGUEST", "secret", "a token/+=").get_frozen_credentials()
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=20)
+PARAMETERS = st.dictionaries(st.sampled_from(["uploadId", "partNumber", "a", "A", "a.b"]), TEXT)
+HEADERS = {
+    "range": "bytes=0-9",
+    "content-length": "17",
+    "content-type": "video/x-matroska",
+    "x-amz-checksum-sha256": "RPg1RJSlugO6F5Ko0+nFNMR6kYGYD956P0SwbvKufH8=",
+    "x-amz-checksum-mode": "ENABLED",
+}
 
 
-@given(name=TEXT, upload_id=TEXT)
-def test_a_signature_says_who_and_where_whatever_is_signed(name: str, upload_id: str) -> None:
-    url = f"http://example.org:9000/films/{quoted(name, path=True)}?uploadId={quoted(upload_id)}"
-    headers = signed(KEYS, "eu-central-1", "PUT", url, {"range": "bytes=0-9"}, content=UNSIGNED)
-    assert Signature.read(headers["Authorization"]) == ("AKIDEXAMPLE", "eu-central-1")
-    assert "host;range;x-amz-content-sha256;x-amz-date" in headers["Authorization"]
-    assert headers["X-Amz-Content-SHA256"] == UNSIGNED
-    assert headers["range"] == "bytes=0-9"
+class BotocoreSigner(S3SigV4Auth):
+    """Does not read the body."""
+
+    content = ""
+
+    def payload(self, request: AWSRequest) -> str:
+        return self.content
 
 
-def test_the_token_of_temporary_credentials_is_sent_and_signed() -> None:
-    headers = signed(GUEST, "eu-central-1", "GET", "http://example.org/films/A", {}, content=EMPTY)
-    assert headers["X-Amz-Security-Token"] == "a token/+="
-    assert "x-amz-security-token" in headers["Authorization"]
+def signed_by_botocore(
+    credentials: Any, method: str, url: str, headers: Mapping[str, str], content: str, unix_s: float
+) -> dict[str, str]:
+    request = AWSRequest(method=method, url=url, headers=dict(headers))
+    signer = BotocoreSigner(credentials, "s3", "eu-central-1")
+    signer.content = content
+    moment = datetime.datetime.fromtimestamp(unix_s, tz=datetime.UTC)
+    with patch("botocore.auth.get_current_datetime", lambda: moment):
+        signer.add_auth(request)
+    return {name.lower(): value for name, value in request.headers.items()}
 
 
-@pytest.mark.parametrize(
-    ("url", "content"),
-    [
-        ("http://example.org/films/B?partNumber=1", EMPTY),
-        ("http://example.org/films/A?partNumber=2", EMPTY),
-        ("http://example.net/films/A?partNumber=1", EMPTY),
-        ("http://example.org/films/A?partNumber=1", UNSIGNED),
-    ],
-    ids=["another object", "another part", "another host", "another body"],
+@given(
+    key=TEXT,
+    parameters=PARAMETERS,
+    names=st.sets(st.sampled_from(sorted(HEADERS))),
+    guest=st.booleans(),
+    method=st.sampled_from(["GET", "HEAD", "PUT"]),
+    host=st.sampled_from(["example.org", "127.0.0.1:9000", "[::1]:9000"]),
+    content=st.sampled_from([EMPTY, UNSIGNED, "ab" * 32]),
+    unix_s=st.integers(0, 4_000_000_000),
 )
-def test_a_signature_holds_for_nothing_else(monkeypatch: pytest.MonkeyPatch, url: str, content: str) -> None:
-    moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: moment)
-    one = signed(KEYS, "eu-central-1", "PUT", "http://example.org/films/A?partNumber=1", {}, content=EMPTY)
-    assert one == signed(KEYS, "eu-central-1", "PUT", "http://example.org/films/A?partNumber=1", {}, content=EMPTY)
-    assert one["Authorization"] != signed(KEYS, "eu-central-1", "PUT", url, {}, content=content)["Authorization"]
+def test_whatever_is_asked_is_signed_as_botocore_signs_it(
+    key: str,
+    parameters: dict[str, str],
+    names: set[str],
+    guest: bool,
+    method: str,
+    host: str,
+    content: str,
+    unix_s: int,
+) -> None:
+    credentials = GUEST if guest else KEYS
+    headers = {name: HEADERS[name] for name in names}
+    query = "&".join(f"{name}={quoted(value)}" for name, value in parameters.items())
+    target = f"/films/{quoted(key, path=True)}" + (f"?{query}" if query else "")
+    ours = signed(credentials, "eu-central-1", method, host, target, headers, content=content, unix_s=unix_s)
+    theirs = signed_by_botocore(credentials, method, f"http://{host}{target}", headers, content, unix_s)
+    assert ours == {"host": host, **theirs}
+    assert Signature.read(ours["authorization"]) == (credentials.access_key, "eu-central-1")
+
+
+def test_a_request_is_signed_for_now() -> None:
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    said = signed(KEYS, "eu-central-1", "GET", "example.org", "/films/A", {}, content=EMPTY)["x-amz-date"]
+    moment = datetime.datetime.strptime(said, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
+    assert before <= moment <= datetime.datetime.now(datetime.UTC)
 
 
 @pytest.mark.parametrize(
