@@ -104,27 +104,31 @@ def resolve(
     Raises:
         Problem: 412, if a stub has nothing to stand for.
     """
-    found = []
-    stored: dict[Rev, dict[str, Attachment]] | None = None
-    for new in edit.attachments:
-        if new.data is not None:
-            blob, md5, length = store(transaction, new.data)
-            revpos = min(new.revpos or rev_pos, rev_pos)
-            found.append(Attachment(new.name, new.content_type, revpos, blob, md5, length))
-            continue
-        if stored is None:
-            stored = {} if document is None else _stored(transaction, document, above)
-        found.append(_behind_stub(edit.id, new, stored.values()))
-    return found
+    stubs = [new for new in edit.attachments if new.data is None]
+    stored = _stored(transaction, document, above) if stubs and document is not None else []
+    behind = {stub.name: _behind_stub(edit.id, stub, stored) for stub in stubs}  # a problem is told before any write
+    return [
+        behind[new.name] if new.data is None else _new(transaction, new, new.data, rev_pos) for new in edit.attachments
+    ]
 
 
-def _stored(transaction: Transaction, document: int, revs: Iterable[Rev]) -> dict[Rev, dict[str, Attachment]]:
-    rows = dict(transaction.execute("SELECT rev, key FROM revisions WHERE document = ?", document).fetchall())
-    return {
-        rev: {one.name: one for one in of_revision(transaction.connection, rows[str(rev)])}
-        for rev in revs
-        if str(rev) in rows
-    }
+def _new(transaction: Transaction, new: NewAttachment, content: bytes, rev_pos: int) -> Attachment:
+    blob, md5, length = store(transaction, content)
+    return Attachment(new.name, new.content_type, min(new.revpos or rev_pos, rev_pos), blob, md5, length)
+
+
+def _stored(transaction: Transaction, document: int, revs: Iterable[Rev]) -> list[dict[str, Attachment]]:
+    """What is attached to these revisions, as far as they are stored."""
+    rows = transaction.execute(
+        "SELECT rev, name, content_type, revpos, blob, md5, length FROM revisions"
+        " JOIN attachments ON attachments.revision = revisions.key JOIN blobs ON blobs.key = blob WHERE document = ?",
+        document,
+    )
+    found: dict[str, dict[str, Attachment]] = {}
+    for rev, *fields in rows:
+        attachment = Attachment(*fields)
+        found.setdefault(rev, {})[attachment.name] = attachment
+    return [found[str(rev)] for rev in revs if str(rev) in found]
 
 
 def _behind_stub(id: str, stub: NewAttachment, revisions: Iterable[dict[str, Attachment]]) -> Attachment:

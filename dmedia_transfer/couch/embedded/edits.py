@@ -12,7 +12,7 @@ from dmedia_transfer.couch.embedded.databases import Database, drop_revisions
 from dmedia_transfer.couch.embedded.incoming import LOCAL, Incoming
 from dmedia_transfer.couch.embedded.problems import Problem, bad_request, conflict, missing
 from dmedia_transfer.couch.embedded.revtree import Rev, RevTree
-from dmedia_transfer.couch.embedded.sqlite import Transaction
+from dmedia_transfer.couch.embedded.sqlite import Counts, Transaction
 
 KEPT_BODIES = 8  # older bodies kept of a document until the database is compacted; CouchDB promises none at all
 
@@ -62,7 +62,7 @@ def replicate(transaction: Transaction, database: Database, edit: Incoming) -> R
     found: list[attachments.Attachment] | None = None
     if rev not in stored.tree and rev in tree.leaves:
         found = attachments.resolve(transaction, stored.key, edit, rev.pos, above)
-    _store(transaction, database, stored, edit, tree=tree, rev=rev, found=found)
+    _store(transaction, database, stored, edit, tree=merged, rev=rev, found=found)
     return rev
 
 
@@ -112,19 +112,16 @@ def apply_all(
     """
     rows: list[dict[str, Any]] = []
     for edit, named_rev in edits:
-        transaction.execute("SAVEPOINT edit")
-        try:
+        try:  # nothing is written before the last problem that there may be
             if edit.id.startswith(LOCAL):
                 rev = apply_local(transaction, database, edit, named_rev)
             else:
                 rev = str((apply if new_edits else replicate)(transaction, database, edit))
         except Problem as problem:
-            transaction.execute("ROLLBACK TO edit")
             rows.append({"id": edit.id, **({} if new_edits else {"rev": named_rev}), **problem.as_json()})
         else:
             if new_edits:
                 rows.append({"ok": True, "id": edit.id, "rev": rev})
-        transaction.execute("RELEASE edit")
     return rows
 
 
@@ -168,38 +165,43 @@ def _store(
     found: list[attachments.Attachment] | None,
 ) -> None:
     """Write the tree, and the body if `found` is given, and count the change."""
-    tree = tree.stem(database.revs_limit)
-    winner = tree.winner
-    deleted = tree.is_deleted(winner)
+    kept = tree.stem(database.revs_limit)
+    winner = kept.winner
+    deleted = kept.is_deleted(winner)
     is_new = winner == rev and found is not None
     kind = edit.content.get("type") if is_new else _type_of(transaction, stored, winner)
-    (seq,) = transaction.execute(
-        "UPDATE databases SET update_seq = update_seq + 1, documents = documents + ?, deletions = deletions + ?"
-        " WHERE key = ? RETURNING update_seq",
-        (not deleted) - (stored.key is not None and not stored.deleted),
-        deleted - (stored.key is not None and stored.deleted),
-        database.key,
-    ).fetchone()
-    transaction.advanced.add(database.key)
-    (document,) = transaction.execute(
-        "INSERT INTO documents (database, id, seq, winner, deleted, tree, type) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (database, id) DO UPDATE SET seq = excluded.seq, winner = excluded.winner,"
-        " deleted = excluded.deleted, tree = excluded.tree, type = excluded.type RETURNING key",
-        database.key,
-        edit.id,
-        seq,
-        str(winner),
-        int(deleted),
-        tree.dumps(),
-        kind if isinstance(kind, str) else None,
-    ).fetchone()
+    kind = kind if isinstance(kind, str) else None
+    counts = transaction.counts.setdefault(
+        database.key, Counts(database.update_seq, database.documents, database.deletions)
+    )
+    counts.update_seq += 1
+    counts.documents += (not deleted) - (stored.key is not None and not stored.deleted)
+    counts.deletions += deleted - (stored.key is not None and stored.deleted)
+    row = (counts.update_seq, str(winner), int(deleted), kept.dumps())
+    document = stored.key
+    if document is None:
+        document = transaction.execute(
+            "INSERT INTO documents (seq, winner, deleted, tree, database, id, type) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *row,
+            database.key,
+            edit.id,
+            kind,
+        ).lastrowid
+        assert document is not None  # noqa: S101 - an INSERT has a row
+    else:
+        transaction.execute(
+            "UPDATE documents SET seq = ?, winner = ?, deleted = ?, tree = ? WHERE key = ?", *row, document
+        )
+        if kind != stored.type:  # it has an index, which would be written each time
+            transaction.execute("UPDATE documents SET type = ? WHERE key = ?", kind, document)
     if found is not None:
         revision = transaction.execute(
             "INSERT INTO revisions (document, rev, body) VALUES (?, ?, ?)", document, str(rev), edit.body
         ).lastrowid
         assert revision is not None  # noqa: S101 - an INSERT has a row
         attachments.attach(transaction, revision, found)
-    _prune(transaction, document, tree, keep=KEPT_BODIES)
+    if kept is not tree or len(kept) - len(kept.leaves) > KEPT_BODIES:  # else there cannot be too many
+        _prune(transaction, document, kept, keep=KEPT_BODIES)
 
 
 def _type_of(transaction: Transaction, stored: _Stored, winner: Rev) -> Any:

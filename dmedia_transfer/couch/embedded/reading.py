@@ -120,7 +120,10 @@ def sent_attachments(
     connection: sqlite3.Connection, document: Document, found: Revision, view: View
 ) -> list[Attachment]:
     """The attachments whose bytes a client wants."""
-    everything = attachments.of_revision(connection, found.key)
+    return _sent(attachments.of_revision(connection, found.key), document, found, view)
+
+
+def _sent(everything: list[Attachment], document: Document, found: Revision, view: View) -> list[Attachment]:
     if not view.attachments:
         return []
     if view.atts_since is None:
@@ -137,7 +140,7 @@ def render(connection: sqlite3.Connection, document: Document, found: Revision, 
         head["_deleted"] = True
     tail: dict[str, Any] = {}
     if stored := attachments.of_revision(connection, found.key):
-        full = {one.name for one in sent_attachments(connection, document, found, view)}
+        full = {one.name for one in _sent(stored, document, found, view)}
         tail["_attachments"] = {one.name: _attachment(connection, one, view, one.name in full) for one in stored}
     if view.revs:
         history = tree.history(found.rev)

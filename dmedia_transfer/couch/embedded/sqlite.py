@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -105,17 +106,37 @@ def make_schema(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"the file has schema {version}; this program knows {SCHEMA_VERSION}")
 
 
+@dataclass(slots=True)
+class Counts:
+    """What a database counts, as a write leaves it."""
+
+    update_seq: int
+    documents: int
+    deletions: int
+
+
 class Transaction:
     """A write under way: the connection, and what it changes, for those who wait for changes."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        self.advanced: set[int] = set()  # keys of databases that have new changes
+        self.counts: dict[int, Counts] = {}  # by the keys of databases that have new changes
         self.dropped: set[int] = set()  # keys of databases that are deleted
 
     def execute(self, statement: str, *arguments: object) -> sqlite3.Cursor:
         """Run one statement."""
         return self.connection.execute(statement, arguments)
+
+    def finish(self) -> None:
+        """Write what was counted: once, not for each of hundreds of documents."""
+        for key, counts in self.counts.items():
+            self.execute(
+                "UPDATE databases SET update_seq = ?, documents = ?, deletions = ? WHERE key = ?",
+                counts.update_seq,
+                counts.documents,
+                counts.deletions,
+                key,
+            )
 
 
 class Engine:
@@ -197,11 +218,12 @@ class Engine:
         transaction = Transaction(connection)
         try:
             result = job(transaction)
+            transaction.finish()
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        if transaction.advanced or transaction.dropped:
-            self._loop.call_soon_threadsafe(self._committed, transaction.advanced, transaction.dropped)
+        if transaction.counts or transaction.dropped:
+            self._loop.call_soon_threadsafe(self._committed, set(transaction.counts), transaction.dropped)
         return result

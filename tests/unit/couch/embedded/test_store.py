@@ -48,6 +48,7 @@ class Store(RuleBasedStateMachine):
         self.count = 0
 
     def database(self, name: str = "db") -> databases.Database:
+        self.transaction.finish()
         return databases.find(self.transaction.connection, name)
 
     @rule(id=IDS, n=st.integers(0, 3), data=DATA, deleted=st.booleans(), branch=st.integers(0, 3))
@@ -169,6 +170,7 @@ def test_a_failed_row_of_a_bulk_leaves_nothing_behind() -> None:
     )
     assert [row.get("error") for row in rows] == ["missing_stub", None]
     assert transaction.execute("SELECT count(*) FROM blobs").fetchone() == (0,)
+    transaction.finish()
     assert databases.find(transaction.connection, "db").documents == 1
 
 
