@@ -62,8 +62,8 @@ class Phone:
 
     @property
     def pids(self) -> list[int]:
-        """The processes of the workers."""
-        return self._pool.pids
+        """The processes of the workers, and the one that makes them."""
+        return [*self._pool.pids, *filter(None, [self._pool.forker])]
 
     def get(self, files: Sequence[FileSpec], *sources: StoreSpec) -> None:
         """Download them, as many at once as the daemon would.

@@ -85,6 +85,10 @@ class Stage:
     source: str
     peak_bytes: int = 0  # the most that `daemon_bytes` said while a queue was drained
 
+    def pids(self) -> list[int]:
+        """The daemon, what makes its workers, and these."""
+        return [self.device.pid, *self.device.forkers(), *self.device.workers()]
+
     def add_files(self, count: int, *, seed: int) -> list[str]:
         """Files with documents, in the store; their IDs."""
         spec = StoreSpec(self.source, "memory", {"folder": "objects"})
@@ -183,15 +187,14 @@ def measure(entries: int) -> Cost:
     with stage() as on:
         on.drain(on.add_files(WARM_UP, seed=0))
         file_ids = on.add_files(entries, seed=1_000_000)
-        workers = on.device.workers()
-        pids = [on.device.pid, *workers]
+        pids = on.pids()
         machine_before, all_before = on.revisions(file_ids)
         cpu_before = {pid: cpu_seconds(pid) for pid in pids}
         on.proxy.reset_counts()
         began_s = time.perf_counter()
         called_ms = on.drain(file_ids)
         wall_s = time.perf_counter() - began_s
-        cpu = {pid: cpu_seconds(pid) - cpu_before.get(pid, 0.0) for pid in [on.device.pid, *on.device.workers()]}
+        cpu = {pid: cpu_seconds(pid) - cpu_before.get(pid, 0.0) for pid in on.pids()}
         written = on.proxy.bytes_up
         machine_after, all_after = on.revisions(file_ids)
         for file_id in file_ids:

@@ -45,8 +45,8 @@ class Stage:
     endpoint_url: str
 
     def pids(self) -> list[int]:
-        """The daemon and its workers, without a database server of its own."""
-        return [self.device.pid, *self.device.workers()]
+        """The daemon, what makes its workers, and these, without a database server of its own."""
+        return [self.device.pid, *self.device.forkers(), *self.device.workers()]
 
     def move(self, direction: str, file_id: str) -> None:
         """Queue a transfer and wait for its end."""

@@ -167,11 +167,11 @@ class Device:
 
     def workers(self) -> list[int]:
         """The processes of the daemon's workers."""
-        return [
-            pid
-            for pid in map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())
-            if b"dmedia_transfer.workers" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        return [worker for forker in self.forkers() for worker in _children(forker)]
+
+    def forkers(self) -> list[int]:
+        """The process that makes the workers, while there is one."""
+        return [pid for pid in _children(self.pid) if b"dmedia_transfer.workers" in _command(pid)]
 
     def log(self) -> str:
         """All that the daemon has logged."""
@@ -287,3 +287,18 @@ class Device:
     def path_of(self, file_id: str) -> Path:
         """Where the file is published."""
         return self.store_dir / "files" / file_id[:2] / file_id
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = [task.joinpath("children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except FileNotFoundError:  # it has just ended, or a thread of it has
+        return []
+    return [int(child) for children in tasks for child in children.split()]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""

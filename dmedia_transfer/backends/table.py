@@ -6,6 +6,7 @@ pays for one. Others register a factory in the entry-point group `dmedia_transfe
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from importlib.metadata import entry_points
 from typing import Final, Protocol, cast
@@ -58,6 +59,16 @@ def factory(plugin: str) -> Factory:
         except Exception as error:  # any error, it is somebody else's code
             raise Unknown(f"backend {plugin!r} ({point.value}) cannot be loaded: {error}") from error
     raise Unknown(f"there is no backend {plugin!r}; known are {', '.join(names())}")
+
+
+def preload(plugin: str) -> None:
+    """Import a backend ahead of its use, in a process that forks those that use it.
+
+    Only one that is shipped: somebody else's may start threads as it is imported, and then nothing can be forked.
+    """
+    if plugin in _BUILT_IN:
+        with contextlib.suppress(Exception):  # whoever uses it is told why it fails
+            importlib.import_module(_BUILT_IN[plugin][0])
 
 
 def create(spec: StoreSpec, *, stall_s: float, connections: int) -> Backend:

@@ -1,1 +1,1 @@
-"""Worker processes: `pool` starts, watches and ends them, `worker` runs one job at a time in one of them."""
+"""Worker processes: `pool` has and watches them, `forker` makes them, and `worker` runs one job at a time in each."""

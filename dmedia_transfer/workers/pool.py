@@ -1,10 +1,11 @@
-"""WorkerPool: starts, watches and ends worker processes.
+"""WorkerPool: has worker processes made, watches and ends them.
 
 The manager's thread calls; reports go back to it through the injected `call_soon`, from one reader thread that waits
 on all pipes. Promised:
 
-- A worker that dies is noticed at once, by the end of its pipe, and its run is reported as lost. Nothing that a worker
-  does or says harms the daemon.
+- A worker that dies is noticed at once, and its run is reported as lost when it is gone. Nothing that a worker does or
+  says harms the daemon.
+- The process that forks them (`nursery`) is there as long as one of them is.
 - A worker is reused, the one that was last used first, so that its connections are warm and the others can leave when
   they have been idle for a while.
 - A transfer always gets a worker: how many there are at once is the manager's decision. What is left to be removed
@@ -23,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from multiprocessing import connection
 from typing import Any, Final
 
@@ -33,6 +35,7 @@ from dmedia_transfer.model import (
     Connect,
     Cut,
     Discard,
+    Download,
     Drain,
     Ended,
     Failure,
@@ -49,10 +52,13 @@ from dmedia_transfer.model import (
     Several,
     Stop,
     StoreSpec,
+    Upload,
     UseSources,
+    VerifyFiles,
 )
-from dmedia_transfer.workers import process
-from dmedia_transfer.workers.messages import Leave, Ready, WorkerSettings
+from dmedia_transfer.workers import nursery
+from dmedia_transfer.workers.messages import Died, Leave, Ready, WorkerSettings
+from dmedia_transfer.workers.nursery import Nursery
 from dmedia_transfer.workers.process import Process
 
 log = logging.getLogger(__name__)
@@ -73,7 +79,7 @@ class WorkerPool:
         on_report: Callable[[Report], None],
         call_soon: Callable[..., None],
         obey_s: float = OBEY_S,
-        command: Sequence[str] = process.COMMAND,
+        command: Sequence[str] = nursery.COMMAND,
     ) -> None:
         """No worker is started before there is something to do.
 
@@ -82,7 +88,7 @@ class WorkerPool:
             on_report: Takes a report, on the thread that `call_soon` calls on.
             call_soon: Calls a function with arguments, later and on the right thread.
             obey_s: Seconds that a worker may take to obey.
-            command: The program of a worker; the number of its pipe is appended.
+            command: The program that forks workers; the number of its pipe is appended.
         """
         self._settings = WorkerSettings(config.state_dir / JOURNAL, config.log_level)
         self._idle_s = config.worker_idle_s
@@ -91,7 +97,8 @@ class WorkerPool:
         self._obey_s = obey_s
         self._command = tuple(command)
         self._lock = threading.RLock()
-        self._processes: dict[connection.Connection, Process] = {}
+        self._nursery: Nursery | None = None
+        self._processes: list[Process] = []
         self._idle: list[Process] = []  # the one that was last used at the end
         self._busy: dict[int, Process] = {}
         self._waiting: deque[Run] = deque()
@@ -155,7 +162,7 @@ class WorkerPool:
     def cut(self) -> None:
         """All workers cut their connections and connect anew."""
         with self._lock:
-            for worker in self._processes.values():
+            for worker in self._processes:
                 worker.send(Cut())
 
     # What else the daemon asks
@@ -164,7 +171,7 @@ class WorkerPool:
         """Start workers ahead of need; like all that are idle they leave after a while."""
         with self._lock:
             for _ in range(count - len(self._idle)):
-                if (worker := self._start()) is not None:
+                if (worker := self._start(())) is not None:
                     self._idle.append(worker)
 
     def change(self, *, idle_s: float, log_level: str) -> None:
@@ -176,9 +183,15 @@ class WorkerPool:
 
     @property
     def pids(self) -> list[int]:
-        """The processes that there are."""
+        """The workers that are ready."""
         with self._lock:
-            return [worker.pid for worker in self._processes.values()]
+            return [worker.pid for worker in self._processes if worker.pid is not None]
+
+    @property
+    def forker(self) -> int | None:
+        """The process that forks them, while there is one."""
+        with self._lock:
+            return self._nursery.pid if self._nursery else None
 
     def shutdown(self, timeout_s: float) -> None:
         """End all workers: those that have not let go after `timeout_s` are killed.
@@ -189,7 +202,7 @@ class WorkerPool:
         with self._lock:
             self._closing = True
             self._waiting.clear()
-            for worker in self._processes.values():
+            for worker in self._processes:
                 for run_id in worker.runs:
                     worker.send(Stop(run_id))
                 worker.send(Leave())
@@ -199,7 +212,7 @@ class WorkerPool:
             return
         reader.join(max(0.0, until - time.monotonic()))
         with self._lock:
-            for worker in self._processes.values():
+            for worker in self._processes:
                 log.warning("worker %s does not end and is killed", worker.pid)
                 worker.kill()
         reader.join(KILLED_S)
@@ -211,7 +224,7 @@ class WorkerPool:
         if worker is None and isinstance(runs[0].job, Discard) and self._discards() >= SPARE_WORKERS:
             self._waiting.append(runs[0])
             return
-        worker = worker or self._start()
+        worker = worker or self._start([plugin for run in runs for plugin in _plugins(run.job)])
         if worker is None:
             failure = Failure("WorkerLost", "a worker process could not be started", transient=True)
             self._lose([run.run_id for run in runs], failure, together=len(runs) > 1)
@@ -228,18 +241,18 @@ class WorkerPool:
             self._report(Ended(run_ids[0], Outcome.LOST, failure))
 
     def _discards(self) -> int:
-        return sum(isinstance(job, Discard) for worker in self._processes.values() for job in worker.runs.values())
+        return sum(isinstance(job, Discard) for worker in self._processes for job in worker.runs.values())
 
-    def _start(self) -> Process | None:
+    def _start(self, plugins: Collection[str]) -> Process | None:
         if self._closing:
             return None
         try:
-            worker = Process(self._settings, command=self._command)
+            self._nursery = self._nursery or Nursery(command=self._command)
+            worker = Process(self._nursery, self._settings, plugins=frozenset(plugins))
         except OSError:
             log.exception("a worker process could not be started")
             return None
-        log.debug("worker %s is started", worker.pid)
-        self._processes[worker.connection] = worker
+        self._processes.append(worker)
         if self._reader is None:
             self._reader = threading.Thread(target=self._read, name="worker-reports", daemon=True)
             self._reader.start()
@@ -272,27 +285,45 @@ class WorkerPool:
     def _read(self) -> None:
         while True:
             with self._lock:
-                if self._closing and not self._processes:
-                    return
-                waited: list[Any] = [*self._processes, self._wake_r]
+                unused = self._unused_nursery()
+                heard = self._heard()
+                over = self._closing and not self._processes
                 timeout_s = self._until_next_deadline()
-            for source in connection.wait(waited, timeout_s):
-                if source == self._wake_r:
-                    os.read(self._wake_r, 4096)
-                else:
-                    self._receive(self._processes[source])  # type: ignore[index]
+            if unused is not None:
+                unused.close()
+            if over:
+                return
+            for source in connection.wait(list(heard), timeout_s):
+                heard[source]()
             with self._lock:
                 self._enforce()
 
+    def _heard(self) -> dict[Any, Callable[[], object]]:
+        """What the reader waits for, and what is done when something comes."""
+        heard: dict[Any, Callable[[], object]] = {self._wake_r: lambda: os.read(self._wake_r, 4096)}
+        if self._nursery is not None:
+            heard[self._nursery] = partial(self._hear, self._nursery)
+        for worker in self._processes:
+            if not worker.connection.closed:
+                heard[worker.connection] = partial(self._receive, worker)
+        return heard
+
+    def _unused_nursery(self) -> Nursery | None:
+        """The forker, if it has no worker any more; it is ours no more."""
+        if self._processes:
+            return None
+        unused, self._nursery = self._nursery, None
+        return unused
+
     def _until_next_deadline(self) -> float | None:
-        deadlines = [worker.kill_at for worker in self._processes.values() if worker.kill_at is not None]
+        deadlines = [worker.kill_at for worker in self._processes if worker.kill_at is not None]
         deadlines += [worker.idle_since + self._idle_s for worker in self._idle]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _enforce(self) -> None:
         """Kill who does not obey, and send home who has nothing to do."""
         now = time.monotonic()
-        for worker in self._processes.values():
+        for worker in self._processes:
             if worker.kill_at is not None and worker.kill_at <= now:
                 log.warning("worker %s does not let go of %s and is killed", worker.pid, _names(worker.runs.values()))
                 worker.may_take_its_time()
@@ -307,12 +338,18 @@ class WorkerPool:
         try:
             message = worker.receive()
         except EOFError:
-            self._lost(worker)
+            with self._lock:
+                worker.kill()  # a process without its pipe is of no use, whatever it is doing
+                worker.connection.close()
+                if worker in self._idle:
+                    self._idle.remove(worker)
+            self._mourn(worker)
             return
         match message:
             case Ready():
+                log.debug("worker %s is ready", message.pid)
                 with self._lock:
-                    worker.ready()
+                    worker.ready(message)
             case Ended():
                 self._ended(worker, message, (message,))
             case Several():
@@ -339,13 +376,30 @@ class WorkerPool:
                         self._place(self._waiting.popleft())
         self._report(report)
 
-    def _lost(self, worker: Process) -> None:
-        worker.kill()  # a process without its pipe is of no use, whatever it is doing
-        worker.reap()
+    def _hear(self, forking: Nursery) -> None:
+        """The forker has something to tell: that one of its workers has ended; or it has, and all of them with it."""
+        deaths: list[Died] = []
+        with contextlib.suppress(EOFError):
+            deaths.append(forking.receive())
+        if not deaths:
+            log.error("the process that forks workers has ended; its workers end with it")
+            with self._lock:
+                if self._nursery is forking:
+                    self._nursery = None
+            forking.close()
+            deaths = [Died(worker.number, None) for worker in self._processes if worker.nursery is forking]
+        for death in deaths:
+            for worker in list(self._processes):
+                if worker.nursery is forking and worker.number == death.number:
+                    worker.death = worker.death or death
+                    self._mourn(worker)
+
+    def _mourn(self, worker: Process) -> None:
+        """A worker has ended, or its pipe has: when both have, it is gone, and nothing else of it is to come."""
+        if not worker.gone:
+            return
         with self._lock:
-            del self._processes[worker.connection]
-            if worker in self._idle:
-                self._idle.remove(worker)
+            self._processes.remove(worker)
             lost, worker.runs = worker.runs, {}
             for run_id in lost:
                 del self._busy[run_id]
@@ -362,3 +416,13 @@ def _names(jobs: Collection[Job | LongRun]) -> str:
     """What a worker is busy with, for the log."""
     first = next((str(job.key) for job in jobs), "nothing")
     return f"{first} and {len(jobs) - 1} more" if len(jobs) > 1 else first
+
+
+def _plugins(job: Job | LongRun) -> list[str]:
+    """The backends that a worker needs for this."""
+    match job:
+        case Download(sources=stores):
+            return [store.plugin for store in stores]
+        case Upload(destination=store) | Discard(store=store) | VerifyFiles(store=store):
+            return [store.plugin]
+    return []

@@ -1,7 +1,7 @@
 """A worker: a process that runs one job at a time, or a bundle of small files.
 
-Started by `pool` with the number of its pipe as the only argument. The control thread reads commands, the main thread
-does the job, and both write reports. It can be killed at any instant, and everything is made for that: what is recorded
+Forked by `forker`, with its end of a pipe to the pool. The control thread reads commands, the main thread does the
+job, and both write reports. It can be killed at any instant, and everything is made for that: what is recorded
 was verified, what was begun at a store is on record before, and a file gets its name by rename at the very end.
 
 When its pipe ends, the daemon has died, and it leaves at once without another word: the daemon that is started next may
@@ -10,18 +10,14 @@ give the same file to another worker, and no two must ever be on one.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import queue
-import signal
-import sys
 import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NoReturn
 
-from dmedia_transfer import backends, coredumps
 from dmedia_transfer.buffers import LeafBuffers
 from dmedia_transfer.crew import Crew
 from dmedia_transfer.journal import Journal
@@ -76,7 +72,6 @@ class Worker:
         if self._settings.log_level != "DEBUG":
             logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells at each start where it found credentials
         threading.Thread(target=self._obey, name="control", daemon=True).start()
-        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
         runner = Runner(
             journal=self._journal,
             stores=self._stores,
@@ -86,7 +81,7 @@ class Worker:
             report_interval_s=self._settings.report_interval_s,
         )
         small = SmallFiles(journal=self._journal, stores=self._stores, buckets=self._buckets, buffers=self._buffers)
-        self.send(Ready())
+        self.send(Ready(os.getpid()))
         while (work := self._inbox.get()) is not None:
             if isinstance(work, Bundle):
                 small.run(work)
@@ -192,26 +187,11 @@ class _Forward(logging.Handler):
             self.handleError(record)
 
 
-def _warm_up() -> None:
-    """Import what takes long, while there is nothing else to do."""
-    with contextlib.suppress(Exception):  # whoever needs it is told why it fails
-        backends.factory("s3")
-
-
-def main() -> None:
-    """Run a worker on the pipe whose number is the argument."""
-    coredumps.forbid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the daemon, which tells us
-    fd = int(sys.argv[1])
-    os.set_inheritable(fd, False)  # the pipe has to end when this process does
-    connection = Connection(fd)
+def run(connection: Connection) -> NoReturn:
+    """Be a worker on this pipe, to the end of the process."""
     try:
         settings = connection.recv()
     except (EOFError, OSError):
-        return
+        os._exit(0)
     Worker(connection, settings).serve()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -73,3 +73,11 @@ def test_no_backend_is_imported_before_it_is_asked_for() -> None:
     code = "import sys, dmedia_transfer.backends; print('boto3' in sys.modules, 'botocore' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_what_is_shipped_is_loaded_ahead_and_what_is_not_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr("importlib.import_module", loaded.append)
+    table.preload("s3")
+    table.preload("somebody-elses")
+    assert loaded == ["dmedia_transfer.backends.s3"]
