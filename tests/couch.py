@@ -17,9 +17,9 @@ from urllib.parse import quote, urlsplit
 import pytest
 import requests
 
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.embedded.launch import EmbeddedServer
-from dmedia_transfer.couch.session import Address
 from tests.waiting import WAIT_S
 
 TIMEOUT_S = WAIT_S

@@ -1,4 +1,7 @@
-"""This machine as a command sees it: its configuration, documents, stores and daemon, each opened when it is needed."""
+"""This machine as a command sees it: its configuration, documents, stores and daemon, each loaded when it is needed.
+
+So a command costs what it does, and the daemon's document server starts before what the daemon itself needs is loaded.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dmedia_transfer import config as configuration
-from dmedia_transfer import documents, identity
-from dmedia_transfer.bindings import FILE_NAME as STORES_FILE
-from dmedia_transfer.bindings import Bindings
 from dmedia_transfer.cli import names
 from dmedia_transfer.errors import ConnectionLost, InvalidDocument
-from dmedia_transfer.filestore import FileStores
 
 if TYPE_CHECKING:
+    from dmedia_transfer.bindings import Bindings
     from dmedia_transfer.client import Client
     from dmedia_transfer.couch.database import Database
+    from dmedia_transfer.filestore import FileStores
     from dmedia_transfer.journal import Journal
     from dmedia_transfer.journal.ledger import Ended
     from dmedia_transfer.localstores import LocalStores
@@ -70,17 +71,23 @@ class Device:
     @cached_property
     def machine_id(self) -> str:
         """The ID of this machine's document."""
+        from dmedia_transfer import identity
+
         return identity.machine_id(self.config.state_dir)
 
     @cached_property
     def bindings(self) -> Bindings:
         """This machine's own list of stores."""
+        from dmedia_transfer import bindings
+
         config = self.config
-        return Bindings(config.state_dir / STORES_FILE, allowed_http_hosts=config.allowed_http_hosts)
+        return bindings.Bindings(config.state_dir / bindings.FILE_NAME, allowed_http_hosts=config.allowed_http_hosts)
 
     @cached_property
     def filestores(self) -> FileStores:
         """This machine's FileStores."""
+        from dmedia_transfer.filestore import FileStores
+
         config = self.config
         return FileStores(self.bindings.filestores, floor_bytes=config.floor_bytes, floor_percent=config.floor_percent)
 
@@ -128,6 +135,8 @@ class Device:
 
     def new_machine(self) -> dict[str, Any]:
         """This machine's document if it has none yet."""
+        from dmedia_transfer import documents
+
         return documents.new_machine(self.machine_id, self.config.hostname, time=time.time())
 
     def file(self, database: Database, text: str) -> Mapping[str, Any]:
@@ -152,6 +161,8 @@ class Device:
         Raises:
             Unknown, Ambiguous: None or several are meant.
         """
+        from dmedia_transfer import documents
+
         machines = {raw["_id"]: raw for raw in database.find({"type": documents.MACHINE})}
         named = [{"_id": machine_id, "name": raw.get("hostname")} for machine_id, raw in machines.items()]
         return machines[names.pick(text, named, kind="machine", hint=LIST_MACHINES)["_id"]]

@@ -18,7 +18,8 @@ import requests
 import urllib3
 
 from dmedia_transfer import documents, leaves
-from dmedia_transfer.couch.session import CONNECT_TIMEOUT_S, NONSENSE, Address, Rejected, Session
+from dmedia_transfer.couch.address import Address
+from dmedia_transfer.couch.session import CONNECT_TIMEOUT_S, NONSENSE, Rejected, Session
 from dmedia_transfer.errors import DatabaseUnavailable, Unknown
 
 log = logging.getLogger(__name__)

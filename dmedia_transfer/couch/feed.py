@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.changes import FROM_START, Change, Changes, Garbage, is_meant
 from dmedia_transfer.couch.pause import pause_s
 from dmedia_transfer.couch.place import Checkpoint, Place
-from dmedia_transfer.couch.session import Address, DatabaseMissing, Rejected
+from dmedia_transfer.couch.session import DatabaseMissing, Rejected
 from dmedia_transfer.errors import DatabaseUnavailable, TransferError
 
 log = logging.getLogger(__name__)

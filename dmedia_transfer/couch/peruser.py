@@ -22,8 +22,9 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.embedded import lock
-from dmedia_transfer.couch.session import Address, Session
+from dmedia_transfer.couch.session import Session
 from dmedia_transfer.errors import DatabaseUnavailable, InvalidConfig, TransferError
 
 log = logging.getLogger(__name__)

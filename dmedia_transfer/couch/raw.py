@@ -17,11 +17,11 @@ import pycouchdb.exceptions
 from pycouchdb.client import Database as PycouchdbDatabase
 from pycouchdb.resource import Resource
 
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.session import (
     CONNECT_TIMEOUT_S,
     NONSENSE,
     READ_TIMEOUT_S,
-    Address,
     DatabaseMissing,
     Rejected,
     Session,

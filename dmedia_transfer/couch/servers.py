@@ -3,6 +3,8 @@
 The daemon makes a `DocumentServer` and keeps it; commands use `connect`, which finds the daemon's server, or starts
 one for the time of the command. At most one server of our own has the files at any time: a lock beside them says
 which, where it listens and who may ask, readable for its owner only.
+
+What speaks HTTP is imported when it is used: a server of our own starts before that.
 """
 
 from __future__ import annotations
@@ -15,17 +17,18 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pydantic import SecretStr
 
 from dmedia_transfer.config import EMBEDDED, PER_USER, Config
-from dmedia_transfer.couch.database import Database
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.embedded import launch
 from dmedia_transfer.couch.pause import pause_s
-from dmedia_transfer.couch.peruser import PerUserServer, lock_of
-from dmedia_transfer.couch.session import Address
 from dmedia_transfer.errors import DatabaseUnavailable, InvalidConfig, TransferError
+
+if TYPE_CHECKING:
+    from dmedia_transfer.couch.database import Database
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +113,8 @@ def connect(config: Config) -> Iterator[Database]:
         InvalidConfig: `couchdb` is no URL that may be used, or CouchDB is not installed.
         DatabaseUnavailable, AccessDenied: There is no way to the database.
     """
+    from dmedia_transfer.couch.database import Database
+
     with _reach(config) as address:
         database = Database(address, config.database)
         try:
@@ -176,13 +181,19 @@ def _own_process(config: Config) -> _Process | None:
     if config.couchdb == EMBEDDED:
         return _Embedded(_locked_path(config))
     if config.couchdb == PER_USER:
+        from dmedia_transfer.couch.peruser import PerUserServer
+
         return PerUserServer(config.state_dir / "couchdb")
     return None
 
 
 def _locked_path(config: Config) -> Path:
     """The path beside which the lock of our own server is."""
-    return config.state_dir / "couch.sqlite" if config.couchdb == EMBEDDED else lock_of(config.state_dir / "couchdb")
+    if config.couchdb == EMBEDDED:
+        return config.state_dir / "couch.sqlite"
+    from dmedia_transfer.couch.peruser import lock_of
+
+    return lock_of(config.state_dir / "couchdb")
 
 
 def _address(found: launch.Address) -> Address:

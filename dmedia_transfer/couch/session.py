@@ -18,24 +18,20 @@ import email.utils
 import json
 import time
 from collections.abc import MutableMapping
-from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
-from ipaddress import ip_address
-from pathlib import Path
 from socket import SHUT_RDWR, socket
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from weakref import WeakSet
 
 import requests
 import urllib3
-from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from requests.cookies import RequestsCookieJar
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.errors import (
     AccessDenied,
     Conflict,
@@ -49,7 +45,6 @@ from dmedia_transfer.errors import (
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_TIMEOUT_S: Final = 60.0  # without a byte: a view or a `_find` over a big database says nothing for long
 ERROR_BYTES: Final = 64 * 1024  # no honest error is longer
-NO_PASSWORD: Final = SecretStr("")
 NONSENSE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)  # what reading it may raise
 JSON_HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/json"}
 RETRY_AFTER_MAX_S: Final = 300.0  # whatever a server asks for, we look again within five minutes
@@ -65,61 +60,6 @@ class Rejected(InvalidInput):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A CouchDB server, and who we are there."""
-
-    url: str  # without credentials, and without a slash at its end
-    user: str = ""
-    password: SecretStr = NO_PASSWORD
-    ca_file: Path | None = None  # certificates to trust instead of the system's
-
-    @classmethod
-    def parse(
-        cls, url: str, *, user: str = "", password: SecretStr = NO_PASSWORD, ca_file: Path | None = None
-    ) -> Address:
-        """Read a URL; credentials that are in it are taken out, so that they are never shown.
-
-        Raises:
-            InvalidConfig: It is no http or https URL.
-        """
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            raise InvalidConfig("couchdb: the URL cannot be read") from None  # and may hold a password
-        if parts.scheme not in ("http", "https") or not host:
-            raise InvalidConfig(
-                "couchdb: should be `embedded`, `per-user`, or a URL that begins with https:// or http://"
-            )
-        if parts.username and not user:
-            user, password = unquote(parts.username), SecretStr(unquote(parts.password or ""))
-        netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
-        return cls(urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", "")), user, password, ca_file)
-
-    @property
-    def host(self) -> str:
-        """The host's name or IP address."""
-        return urlsplit(self.url).hostname or ""
-
-    @property
-    def loopback(self) -> bool:
-        """Whether the server is on this machine, so that nothing leaves it."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether the connection is TLS."""
-        return self.url.startswith("https://")
-
-    def database_url(self, name: str) -> str:
-        """The URL of a database."""
-        return f"{self.url}/{quote(name, safe='')}"
 
 
 class Session(requests.Session):

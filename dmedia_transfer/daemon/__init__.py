@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import gc
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,8 @@ from pathlib import Path
 
 from dmedia_transfer import coredumps
 from dmedia_transfer.config import Config
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.servers import DocumentServer
-from dmedia_transfer.couch.session import Address
 from dmedia_transfer.errors import TransferError
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of glibc's malloc.h
@@ -35,8 +36,11 @@ def run(config: Config, *, reread: Callable[[], Config] | None = None) -> int:
     _keep_memory_small()
     coredumps.forbid()
     with _only_one(config.state_dir), _documents(config) as address:
+        gc.disable()  # what is loaded is no garbage, and to look for some again and again takes a tenth of the start
         from dmedia_transfer.daemon.joined import Daemon
 
+        gc.freeze()  # nor is it ever looked at later
+        gc.enable()
         daemon = Daemon(config, address=address, reread=reread)
         try:
             daemon.start()

@@ -30,12 +30,12 @@ from dmedia_transfer.bindings import Bindings
 from dmedia_transfer.bus import mainloop
 from dmedia_transfer.bus.service import BusService
 from dmedia_transfer.config import Config
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.feed import Feed
 from dmedia_transfer.couch.library import CouchLibrary
 from dmedia_transfer.couch.machinememory import MachineMemory
 from dmedia_transfer.couch.replication import Replication, targets_of
-from dmedia_transfer.couch.session import Address
 from dmedia_transfer.daemon import longjobs, metering, settings
 from dmedia_transfer.daemon.mounts import Mounts
 from dmedia_transfer.daemon.people import People

@@ -17,7 +17,7 @@ from gi.repository import Gio, GLib
 
 from dmedia_transfer.bus import mainloop
 from dmedia_transfer.config import Config
-from dmedia_transfer.couch.session import Address
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.errors import TransferError
 from dmedia_transfer.model import RecordStored
 from dmedia_transfer.peers import addresses, identity, trust

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dmedia_transfer.config import Config
 
 if TYPE_CHECKING:
-    from dmedia_transfer.couch.session import Address
+    from dmedia_transfer.couch.address import Address
     from dmedia_transfer.daemon.peering import Peering, PeerLibrary
     from dmedia_transfer.peers.reach import Reach
 

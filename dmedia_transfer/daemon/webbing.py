@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dmedia_transfer.config import Config
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.machinequeue import OtherMachineQueue, read_status
-from dmedia_transfer.couch.session import Address
 from dmedia_transfer.errors import TransferError
 from dmedia_transfer.filestore import FileStores
 from dmedia_transfer.journal import Journal

@@ -11,9 +11,9 @@ import pytest
 import requests
 
 from dmedia_transfer import documents
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.raw import Raw
-from dmedia_transfer.couch.session import Address
 from dmedia_transfer.couch.stored import as_read
 from dmedia_transfer.errors import (
     AccessDenied,

@@ -15,10 +15,10 @@ import requests
 from dmedia_transfer import documents
 from dmedia_transfer.couch import feed as feed_module
 from dmedia_transfer.couch import pause
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.changes import seq_number
 from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.feed import Feed
-from dmedia_transfer.couch.session import Address
 from tests import factories
 from tests.couchfeed import Inbox, MemoryCheckpoints
 from tests.proxy import FaultyProxy

@@ -12,9 +12,9 @@ import pytest
 
 from dmedia_transfer import documents
 from dmedia_transfer.couch import flushing, pause
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.library import CouchLibrary
-from dmedia_transfer.couch.session import Address
 from dmedia_transfer.errors import InvalidDocument, Unknown
 from dmedia_transfer.model import AddEntry, Entry, FileSpec, PauseQueue, QueueEdit, RecordStored, RemoveEntries
 from dmedia_transfer.ports import KnownFile

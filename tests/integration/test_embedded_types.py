@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.changes import Changes
 from dmedia_transfer.couch.embedded.launch import EmbeddedServer
-from dmedia_transfer.couch.session import Address
 from tests.couch import CouchDb, CouchServer
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32

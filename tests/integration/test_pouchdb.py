@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.replication import Replication, Target
-from dmedia_transfer.couch.session import Address
 from tests.couch import CouchDb, CouchServer
 from tests.factories import MACHINE_ID
 from tests.waiting import WAIT_S

@@ -20,10 +20,11 @@ import requests
 from pydantic import SecretStr
 
 from dmedia_transfer.couch import pause
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.embedded.launch import EmbeddedServer
 from dmedia_transfer.couch.replication import Replication, Target, pair, peer, replication, replicator
 from dmedia_transfer.couch.replication.peer import Peer, Refused
-from dmedia_transfer.couch.session import Address, Rejected
+from dmedia_transfer.couch.session import Rejected
 from dmedia_transfer.errors import Conflict
 from dmedia_transfer.model import random_id
 from tests.couch import CouchDb, CouchServer

@@ -17,8 +17,8 @@ import pytest
 from pydantic import SecretStr
 
 from dmedia_transfer.couch import pause
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.replication import Replication, Target, replication, scheduled
-from dmedia_transfer.couch.session import Address
 from tests.factories import MACHINE_ID
 from tests.scripted import Answer, Asked, ScriptedServer
 from tests.waiting import eventually

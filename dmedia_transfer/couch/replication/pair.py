@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.replication.peer import Peer
 from dmedia_transfer.couch.replication.replicator import Replicator
-from dmedia_transfer.couch.session import Address
 
 PULL: Final = "pull"
 PUSH: Final = "push"

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import requests
 import urllib3
 
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.changes import Garbage
 from dmedia_transfer.couch.raw import Raw
 from dmedia_transfer.couch.replication.history import Log
@@ -22,7 +23,6 @@ from dmedia_transfer.couch.session import (
     CONNECT_TIMEOUT_S,
     JSON_HEADERS,
     NONSENSE,
-    Address,
     DatabaseMissing,
     Rejected,
     Session,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from dmedia_transfer.config import Config
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.pause import pause_s
 from dmedia_transfer.couch.replication.pair import Pair
 from dmedia_transfer.couch.replication.scheduled import Scheduled, may_schedule
-from dmedia_transfer.couch.session import Address
 from dmedia_transfer.errors import TransferError
 
 log = logging.getLogger(__name__)

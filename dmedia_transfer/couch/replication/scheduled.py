@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.raw import Raw, RawDatabase
-from dmedia_transfer.couch.session import Address, Rejected, Session
+from dmedia_transfer.couch.session import Rejected, Session
 from dmedia_transfer.errors import AccessDenied, DatabaseUnavailable, TransferError, Unknown
 
 log = logging.getLogger(__name__)

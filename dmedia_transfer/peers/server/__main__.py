@@ -21,8 +21,8 @@ from pydantic import ValidationError
 
 from dmedia_transfer.bindings import FILE_NAME as STORES_FILE
 from dmedia_transfer.bindings import Bindings
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.database import Database
-from dmedia_transfer.couch.session import Address
 from dmedia_transfer.errors import InvalidInput, TransferError
 from dmedia_transfer.filestore import FileStores
 from dmedia_transfer.journal import Journal

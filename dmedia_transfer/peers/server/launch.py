@@ -38,7 +38,7 @@ from dmedia_transfer.peers.server.messages import (
 from dmedia_transfer.peers.trust import Peer
 
 if TYPE_CHECKING:
-    from dmedia_transfer.couch.session import Address
+    from dmedia_transfer.couch.address import Address
 
 AGAIN_S: Final = (1.0, 2.0, 5.0, 15.0, 60.0)  # until a server that ended is started again
 STEADY_S: Final = 60.0  # one that ran so long did not die of its start

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.database import Database
-from dmedia_transfer.couch.session import Address, DatabaseMissing, Rejected, Session
+from dmedia_transfer.couch.session import DatabaseMissing, Rejected, Session
 from dmedia_transfer.errors import (
     AccessDenied,
     Conflict,

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from dmedia_transfer.config import Config
-from dmedia_transfer.couch.session import Address
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.daemon.peering import Peering
 from dmedia_transfer.daemon.unpeered import Unpeered, peering_of
 from dmedia_transfer.peers.section import write_section

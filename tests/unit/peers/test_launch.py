@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from dmedia_transfer.config import Config, PeerSettings
-from dmedia_transfer.couch.session import Address
+from dmedia_transfer.couch.address import Address
 from dmedia_transfer.peers.server import launch
 from dmedia_transfer.peers.server.messages import Setup
 from dmedia_transfer.peers.trust import Trust
