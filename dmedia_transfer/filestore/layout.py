@@ -49,6 +49,11 @@ def name_in(kind: str, file_id: str) -> str:
     return f"{kind}/{file_id[:2]}/{file_id}"
 
 
+def folder_of(name: str) -> str:
+    """The relative name of the folder that a file is in."""
+    return name.rpartition("/")[0]
+
+
 @contextlib.contextmanager
 def opened(root: Path, store_id: str) -> Iterator[int]:
     """The open directory of a store, while it is needed.
@@ -166,8 +171,8 @@ def publish_all(root: int, files: Sequence[Unpublished]) -> None:
 def give_name(root: int, name: str, file_id: str) -> set[str]:
     """Move a file, whose data is on the disk, to its name; the folders that have changed, for `sync_names`."""
     target = name_in(FILES, file_id)
-    folder = str(Path(target).parent)
-    changed = {folder, str(Path(name).parent)}
+    folder = folder_of(target)
+    changed = {folder, folder_of(name)}
     try:
         os.rename(name, target, src_dir_fd=root, dst_dir_fd=root)
     except FileNotFoundError:
@@ -200,11 +205,11 @@ def move(root: int, file_id: str, from_kind: str, to_kind: str) -> bool:
     """Move a file from one folder to another for good; False if it is not there."""
     source, target = name_in(from_kind, file_id), name_in(to_kind, file_id)
     system.make_directory(to_kind, root)
-    system.make_directory(str(Path(target).parent), root)
+    system.make_directory(folder_of(target), root)
     try:
         os.rename(source, target, src_dir_fd=root, dst_dir_fd=root)
     except FileNotFoundError:
         return False
-    system.sync_directory(str(Path(target).parent), root)
-    system.sync_directory(str(Path(source).parent), root)
+    system.sync_directory(folder_of(target), root)
+    system.sync_directory(folder_of(source), root)
     return True

@@ -208,11 +208,16 @@ def lock(fd: int) -> bool:
 
 def is_at(fd: int, name: str, root: int) -> bool:
     """Whether the open file is the one that has this name below the directory `root`."""
+    return status_at(fd, name, root) is not None
+
+
+def status_at(fd: int, name: str, root: int) -> os.stat_result | None:
+    """The status of the open file, if it is the one that has this name below the directory `root`."""
     try:
         there = os.stat(name, dir_fd=root, follow_symlinks=False)
     except FileNotFoundError:
-        return False
-    return os.path.samestat(there, os.fstat(fd))
+        return None
+    return there if os.path.samestat(there, os.fstat(fd)) else None
 
 
 def read_at(fd: int, start: int, into: memoryview) -> int:

@@ -15,7 +15,6 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from dmedia_transfer import faults
@@ -31,6 +30,7 @@ class Written:
     file_id: str
     size: int  # bytes
     fd: int  # open and locked; closed when it is published or dropped
+    name: str  # below the store's directory
 
 
 class Together:
@@ -80,7 +80,7 @@ class Together:
                 self._drop(fd, name)
                 raise
         faults.point("together.written")
-        return Written(file_id, len(data), fd)
+        return Written(file_id, len(data), fd, name)
 
     def publish(self, group: Sequence[Written]) -> dict[str, TransferError]:
         """Make these files last and give them their names; why not, of those of which that was not possible.
@@ -93,9 +93,8 @@ class Together:
         except TransferError as error:
             failed.update((one.file_id, error) for one in group if one.file_id not in failed)
         for one in group:
-            name = layout.name_in(layout.PARTIAL, one.file_id)
             if one.file_id in failed:
-                self._drop(one.fd, name)
+                self._drop(one.fd, one.name)
             else:
                 os.close(one.fd)
         return failed
@@ -103,7 +102,7 @@ class Together:
     def drop(self, group: Iterable[Written]) -> None:
         """Remove what is not to be published."""
         for one in group:
-            self._drop(one.fd, layout.name_in(layout.PARTIAL, one.file_id))
+            self._drop(one.fd, one.name)
 
     def close(self) -> None:
         """Let go of the store."""
@@ -140,29 +139,31 @@ class Together:
 
     def _rename(self, one: Written) -> set[str]:
         """Give a file its name; the folders that changed."""
-        name = layout.name_in(layout.PARTIAL, one.file_id)
-        if not system.is_at(one.fd, name, self._root):
+        status = system.status_at(one.fd, one.name, self._root)
+        if status is None:
             raise Transient(f"partial file {one.file_id} was removed while it was written")
-        if os.fstat(one.fd).st_size != one.size:
+        if status.st_size != one.size:
             raise Transient(f"partial file {one.file_id} changed its length while it was written")
-        folders = layout.give_name(self._root, name, one.file_id)
+        folders = layout.give_name(self._root, one.name, one.file_id)
         faults.point("together.renamed")
         return folders
 
     @contextlib.contextmanager
     def _failing(self, one: Written, failed: dict[str, TransferError]) -> Iterator[None]:
         try:
-            with system.translated(f"publishing file {one.file_id} in store {self._store.store_id}"):
-                yield
+            yield
         except TransferError as error:
             failed[one.file_id] = error
+        except OSError as error:
+            doing = f"publishing file {one.file_id} in store {self._store.store_id}"
+            failed[one.file_id] = system.storage_error(error, doing)
 
     def _make(self, name: str, file_id: str) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             return os.open(name, flags, 0o600, dir_fd=self._root)
         except FileNotFoundError:
-            system.make_directory(str(Path(name).parent), self._root, sync=False)
+            system.make_directory(layout.folder_of(name), self._root, sync=False)
             return os.open(name, flags, 0o600, dir_fd=self._root)
         except FileExistsError:
             raise Transient(f"there is a partial file {file_id} in store {self._store.store_id}") from None

@@ -9,6 +9,7 @@ fails here is given back to be tried by itself: what an error means, and whom it
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 CUT_AGAIN_S: Final = 0.2  # a thread that was about to connect is missed by the first cut
 FAILURES: Final = 3  # in a row: what is wrong is not with these files, and is better seen with each by itself
+LATEST: Final = 0.1  # how much the file that has come last counts in what a file takes
+QUICK_S: Final = 0.0005  # a file that takes less is there before another thread has begun
 TELL_AFTER_S: Final = 0.25  # how far a file is that takes no longer is not told
 
 
@@ -57,6 +60,7 @@ class Bundle:
             report: Tells the daemon; from any thread.
             cut: Cuts all connections.
         """
+        self.file_s = math.inf  # what a file takes, from being begun to having landed; until one has, as it was before
         self._report = report
         self._cut_all = cut
         self._cond = threading.Condition()
@@ -156,6 +160,8 @@ class Bundle:
         """Its bytes have come, and are not on the disk yet."""
         with self._cond:
             self._failures = 0
+            took_s = time.monotonic() - member.begun_s
+            self.file_s = took_s if math.isinf(self.file_s) else self.file_s + (took_s - self.file_s) * LATEST
             member.state = State.LANDED
             self._tell()
 
@@ -211,9 +217,13 @@ class Bundle:
                 self._end(member, Outcome.ALONE, Failure.of(error))
 
     def threads_missing(self) -> int:
-        """How many threads more are of use now; they count as begun, and have to call `take`."""
+        """How many threads more are of use now; they count as begun, and have to call `take`.
+
+        Threads are for waiting. Where files come as fast as from a disk, they would only wait for each other.
+        """
         with self._cond:
-            count = max(0, min(len(self._waiting), self._connections) - self._threads)
+            most = 1 if self.file_s < QUICK_S else self._connections
+            count = max(0, min(len(self._waiting), most) - self._threads)
             self._threads += count
             return count
 

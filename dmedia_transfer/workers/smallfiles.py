@@ -8,6 +8,7 @@ nothing is written before it is verified, nothing gets its name before it is on 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -54,6 +55,7 @@ class SmallFiles:
         self._buckets = buckets
         self._buffers = buffers
         self._threads = ThreadPoolExecutor(MOST_CONNECTIONS, thread_name_prefix="small")
+        self._file_s = math.inf  # what a file of the last bundle took
 
     def run(self, bundle: Bundle) -> None:
         """Do all of it, and tell of each member how it ended; never raises what a member can raise."""
@@ -77,6 +79,7 @@ class SmallFiles:
                 way.prepare(member)
             except TransferError as error:
                 bundle.refused(member, error)
+        bundle.file_s = self._file_s
         left = True
         while left:
             for _ in range(bundle.threads_missing()):
@@ -86,6 +89,7 @@ class SmallFiles:
                 time.sleep(GATHER_S)
             way.settle()
             bundle.tell()
+        self._file_s = bundle.file_s
 
     def _way(self, bundle: Bundle) -> _Way:
         backends = _Backends(self._stores)
