@@ -401,8 +401,8 @@ class Stores(Survey, Protocol):
 class Outbox(Protocol):
     """Edits that CouchDB has not taken yet: the journal's table `outbox`."""
 
-    def add(self, edits: Sequence[Edit]) -> list[PendingEdit]:
-        """Keep edits, in order; durable when this returns."""
+    def add(self, edits: Sequence[Edit], *, durable: bool = True) -> list[PendingEdit]:
+        """Keep edits, in order, all or none. Those that are not `durable` outlive a kill, but not a power failure."""
 
     def pending(self, kinds: Collection[type[Edit]] = ()) -> list[PendingEdit]:
         """All that wait, in order; only those of these kinds, if any are named."""

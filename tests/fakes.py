@@ -153,11 +153,13 @@ class FakeOutbox:
 
     def __init__(self) -> None:
         self.waiting: list[PendingEdit] = []
+        self.durable: list[Edit] = []  # those that had to be on the disk
         self._seqs = itertools.count(1)
 
-    def add(self, edits: Sequence[Edit]) -> list[PendingEdit]:
+    def add(self, edits: Sequence[Edit], *, durable: bool = True) -> list[PendingEdit]:
         added = [PendingEdit(next(self._seqs), edit) for edit in edits]
         self.waiting.extend(added)
+        self.durable += [one.edit for one in added if durable]
         return added
 
     def pending(self, kinds: Collection[type[Edit]] = ()) -> list[PendingEdit]:

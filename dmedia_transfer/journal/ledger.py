@@ -80,8 +80,9 @@ class Ledger:
     ) -> None:
         """A transfer is done or cancelled, and its entries do not come back.
 
-        Not durable by itself, as many small files may end at once: the outbox is, and what has to leave the queue was
-        put there before. A tombstone that a power failure takes with it costs a look at a file that is there.
+        Not durable, as many small files may end at once. What has to leave the queue was put into the outbox before,
+        and a power failure takes what was written last: an entry whose tombstone is there leaves the queue. One that
+        stays costs a look at a file that is there.
         """
         self._write_ended([(key, identities, status, size)], failure=codec.write_failure(failure))
 

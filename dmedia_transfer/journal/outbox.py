@@ -13,18 +13,15 @@ from dmedia_transfer.model import Edit, PendingEdit
 class Outbox:
     """`ports.Outbox`. Any thread may call.
 
-    Edits are durable: they are what a person has asked for, or what a transfer has come to, and until CouchDB has taken
-    them they are nowhere else. That they were taken is not: doing an edit twice changes nothing.
+    Edits of people are durable: until CouchDB has taken them they are nowhere else. What a transfer has come to is
+    found again by looking, and need not be; nor need it be that edits were taken, as doing one twice changes nothing.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, edits: Sequence[Edit], *, durable: bool = True) -> list[PendingEdit]:
-        """Keep edits, in order; durable when this returns, all of them or none.
-
-        One that is found out again with what it is written together with need not be `durable`.
-        """
+        """Keep edits, in order, all of them or none; `durable`: on the disk when this returns."""
         pending = []
         now = time.time()
         with self._database.write("outbox", durable=durable) as connection:

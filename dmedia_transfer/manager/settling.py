@@ -2,7 +2,8 @@
 
 Ends come in crowds when files are small, and each one is an edit of one and the same machine document. They are
 gathered for a moment and written together: first the journal's outbox, then CouchDB. A crash in between loses
-nothing: the entry is still in the queue, the file is found in its place, and it ends once more.
+nothing: the entry is still in the queue, the file is found in its place, and it ends once more. So the journal need not
+be on the disk before the next thing is done, but for what a person asks for, which nothing could find again.
 
 Each time that entries leave, the whole queue is written anew. So that a long queue does not cost the square of its
 length, they leave when they are a quarter of what is left, which costs four times the entry for each, however long the
@@ -54,7 +55,7 @@ class Settling:
     def now(self, edits: Sequence[Edit]) -> list[TransferKey]:
         """A person's edits: durable when this returns. Returns the transfers that are concerned."""
         self.flush()
-        concerned = self._write(edits)
+        concerned = self._write(edits, durable=True)
         self._hand_over()
         return concerned
 
@@ -93,7 +94,7 @@ class Settling:
         self._removed.clear()
         self._ended.clear()
         if edits:
-            self._write(edits)
+            self._write(edits, durable=False)
             self._leaving += len(leaving)
             self._hand_over_when_worth_it()
         # Last, because whoever finds the tombstone relies on what the outbox has.
@@ -104,8 +105,8 @@ class Settling:
         self.flush()
         self._hand_over()
 
-    def _write(self, edits: Sequence[Edit]) -> list[TransferKey]:
-        pending = self._outbox.add(edits)
+    def _write(self, edits: Sequence[Edit], *, durable: bool) -> list[TransferKey]:
+        pending = self._outbox.add(edits, durable=durable)
         return self._wanted.edited(pending)
 
     def _hand_over_when_worth_it(self) -> None:

@@ -70,3 +70,14 @@ def test_a_shutdown_writes_what_waits() -> None:
     world.end(key(0))
     world.manager.shutdown()
     assert world.library.flushes == 1
+
+
+def test_only_what_a_person_asks_for_waits_for_the_disk() -> None:
+    world = world_with(3)
+    asked = list(world.outbox.durable)
+    world.end(key(0))
+    world.clock.advance(GATHER_S)
+    assert RemoveEntries(("entry-0",)) in [one.edit for one in world.outbox.waiting]
+    assert world.outbox.durable == asked
+    world.manager.cancel(key(1))
+    assert world.outbox.durable == [*asked, RemoveEntries(("entry-1",))]
