@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from dmedia_transfer.model import Edit, Failure, JobProblem, LongJob
 
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode  # made once: there may be thousands of edits
 _failure: Final = TypeAdapter(Failure)
 _job: Final = TypeAdapter(LongJob)
 _problem: Final = TypeAdapter(JobProblem)
@@ -19,7 +20,7 @@ _edits: Final[dict[str, TypeAdapter[Any]]] = {kind.__name__: TypeAdapter(kind) f
 def write_edit(edit: Edit) -> str:
     """An edit as it is kept in the outbox."""
     kind = type(edit).__name__
-    return json.dumps({kind: _edits[kind].dump_python(edit)}, separators=(",", ":"))
+    return _encode({kind: _edits[kind].dump_python(edit)})
 
 
 def beginning_of(kind: type[Edit]) -> str:
@@ -36,7 +37,7 @@ def read_edit(text: str) -> Edit:
 
 def write_failure(failure: Failure | None) -> str | None:
     """A failure as it is kept in a table."""
-    return None if failure is None else json.dumps(_failure.dump_python(failure), separators=(",", ":"))
+    return None if failure is None else _encode(_failure.dump_python(failure))
 
 
 def read_failure(text: str) -> Failure:
@@ -46,7 +47,7 @@ def read_failure(text: str) -> Failure:
 
 def write_job(job: LongJob) -> str:
     """A long job as it is kept in a table. A path that is no text keeps its bytes (as lone surrogates)."""
-    return json.dumps(_job.dump_python(job), separators=(",", ":"))
+    return _encode(_job.dump_python(job))
 
 
 def read_job(text: str) -> LongJob:
@@ -56,7 +57,7 @@ def read_job(text: str) -> LongJob:
 
 def write_problem(problem: JobProblem | None) -> str | None:
     """A problem of a job as it is kept in a table."""
-    return None if problem is None else json.dumps(_problem.dump_python(problem), separators=(",", ":"))
+    return None if problem is None else _encode(_problem.dump_python(problem))
 
 
 def read_problem(text: str) -> JobProblem:
