@@ -20,7 +20,7 @@ from dmedia_transfer.backends import s3_errors, s3_wire
 from dmedia_transfer.backends.bodies import Payload
 from dmedia_transfer.backends.s3_access import Access
 from dmedia_transfer.backends.s3_sending import Sender, Way
-from dmedia_transfer.credentials import SessionSource, session_source
+from dmedia_transfer.credentials import SessionSource, load_models, session_source
 from dmedia_transfer.errors import (
     CorruptLeaf,
     ObjectMissing,
@@ -32,6 +32,11 @@ from dmedia_transfer.model import FileSpec, StoreSpec
 from dmedia_transfer.ports import Body, Capabilities, Meter, ObjectInfo, Part
 
 MIN_PART_BYTES: Final = 5 * 1024 * 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+
+
+def preload() -> None:
+    """Read what every client needs; see `backends.table`."""
+    load_models()
 
 
 class Unfinished(NamedTuple):

@@ -62,13 +62,17 @@ def factory(plugin: str) -> Factory:
 
 
 def preload(plugin: str) -> None:
-    """Import a backend ahead of its use, in a process that forks those that use it.
+    """Import a backend ahead of its use, and what it has to read (its `preload`), in a process that forks its users.
 
     Only one that is shipped: somebody else's may start threads as it is imported, and then nothing can be forked.
     """
     if plugin in _BUILT_IN:
         with contextlib.suppress(Exception):  # whoever uses it is told why it fails
-            importlib.import_module(_BUILT_IN[plugin][0])
+            getattr(importlib.import_module(_BUILT_IN[plugin][0]), "preload", _nothing)()
+
+
+def _nothing() -> None:
+    """Most backends have nothing to read."""
 
 
 def create(spec: StoreSpec, *, stall_s: float, connections: int) -> Backend:

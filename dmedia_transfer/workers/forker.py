@@ -38,6 +38,7 @@ class Forker:
         """Nothing is forked yet; `pool` is where one is told what to do."""
         self._pool = pool
         self._children: dict[int, tuple[int, int]] = {}  # number and process ID, by the descriptor of the process
+        self._loaded: set[str] = set()  # backends
         self._poll = select.poll()
         self._poll.register(pool, select.POLLIN)
 
@@ -58,8 +59,9 @@ class Forker:
                         self._kill(number)
 
     def _bear(self, number: int, plugins: tuple[str, ...], pipe: Connection) -> None:
-        for plugin in plugins:
+        for plugin in set(plugins) - self._loaded:
             backends.preload(plugin)
+            self._loaded.add(plugin)
         gc.freeze()  # so that a worker that looks for garbage does not write to all pages that it shares
         parent = os.getpid()
         try:

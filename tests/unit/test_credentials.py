@@ -9,6 +9,7 @@ import pytest
 from dmedia_transfer import credentials
 from dmedia_transfer.errors import AccessDenied
 from dmedia_transfer.model import StoreSpec
+from dmedia_transfer.secretservice import AccessKey
 from tests.factories import OTHER_STORE_ID, STORE_ID
 
 SECRET = "50%-secret/+=="
@@ -81,3 +82,15 @@ def test_a_source_loads_anew_each_time_and_nothing_before(home: Path) -> None:
         found = source().get_credentials()
         assert found is not None
         assert found.access_key == key
+
+
+def test_what_boto3_knows_of_s3_is_read_once_and_keys_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials.load_models()
+    read: list[str] = []
+    monkeypatch.setattr("botocore.loaders.JSONFileLoader.load_file", lambda _, path: read.append(path))
+    sessions = [credentials.given(AccessKey(name, "secret"))() for name in ("ann", "bob")]
+    for session in sessions:
+        session.client("s3", region_name="us-east-1")
+    assert read == []
+    keys = [session.get_credentials() for session in sessions]
+    assert [key and key.access_key for key in keys] == ["ann", "bob"]
