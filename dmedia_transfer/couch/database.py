@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 PAGE_ATTACHMENT_BYTES: Final = 8 * 1024 * 1024  # of leaf digests in one answer, as far as that can be foreseen
 FEW: Final = 8  # so many files are read with their attachments before it is known how large those are
-MANY: Final = 128  # and so many at most, where the ones before were small
+MANY: Final = 256  # and so many at most, where the ones before were small
 MATCHES_MAX: Final = 25  # a search that finds more is too vague to be of use
 SURE_PREFIX: Final = 8  # so many characters at the beginning of an ID are no coincidence
 EDIT_ATTEMPTS: Final = 10  # of a document that others write at the same time
@@ -34,6 +34,8 @@ class Database(RawDatabase):
     None is tried again after `DatabaseUnavailable`: the caller decides.
     """
 
+    _page = FEW  # files that are read with their attachments at once, by how large those were that were read last
+
     def get_with_leaves(self, file_ids: Iterable[str]) -> dict[str, Raw | TransferError]:
         """File documents with their leaf digests inline; what could not be read is there as its error.
 
@@ -43,13 +45,14 @@ class Database(RawDatabase):
         answer: dict[str, Raw | TransferError] = {
             file_id: Unknown(f"file {file_id} has no document in database {self.name}") for file_id in wanted
         }
-        at, size = 0, FEW
+        at = 0
         while at < len(wanted):
+            size = self._page
             found = self._get_united(wanted[at : at + size])
             answer |= found
             at += size
             largest = max(map(_attached_bytes, found.values()), default=0)
-            size = max(1, min(size * 8, MANY, PAGE_ATTACHMENT_BYTES // max(1, largest)))
+            self._page = max(1, min(size * 8, MANY, PAGE_ATTACHMENT_BYTES // max(1, largest)))
         return answer
 
     def _get_united(self, file_ids: Iterable[str]) -> dict[str, Raw]:

@@ -103,7 +103,7 @@ def test_deleting_what_is_gone_is_no_error(couch: Database) -> None:
 
 
 def test_files_are_read_with_their_leaves_few_or_many(couch: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmedia_transfer.couch.database.FEW", 2)
+    monkeypatch.setattr(Database, "_page", 2)
     monkeypatch.setattr("dmedia_transfer.couch.database.PAGE_ATTACHMENT_BYTES", 300)  # of six leaves, in base64
     specs = {spec.file_id: spec for spec in put_files(couch, 20)}
     missing = "B" * 48
