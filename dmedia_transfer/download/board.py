@@ -15,18 +15,18 @@ Promised:
 from __future__ import annotations
 
 import bisect
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Final
 
 from dmedia_transfer.crew import Later
+from dmedia_transfer.download import hope
 from dmedia_transfer.download.joining import Joining
 from dmedia_transfer.download.source import Flight, Source, Standing
-from dmedia_transfer.errors import CorruptLeaf, LeafMissing, NoSource, SizeDisputed, TransferError, Waiting
+from dmedia_transfer.errors import CorruptLeaf, LeafMissing, SizeDisputed, TransferError
 from dmedia_transfer.model import SourceState, SourceUse, TransferKey
 
 log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ class Board:
                 self._advanced_s = self._clock()
 
     def written(self, flight: Flight) -> None:
-        """The leaf is written and on record."""
+        """The leaf is written."""
         with self._lock:
             self._done.add(flight.leaf)
             self._end(flight)
@@ -345,42 +345,17 @@ class Board:
 
     def _check(self, leaf: int) -> None:
         """Give up if a leaf that is missing can be had from nowhere."""
-        if leaf not in self._done and leaf not in self._flights and not self._has_hope(leaf):
-            raise self._verdict(leaf)
-
-    def _has_hope(self, leaf: int) -> bool:
-        can = [one for one in self._standings.values() if leaf not in one.convicted]
-        if any(one.up for one in can):
-            return True
-        return any(one.up for one in self._standings.values()) and any(one.may_come_back for one in can)
+        if leaf not in self._done and leaf not in self._flights and not hope.is_there(leaf, self._standings.values()):
+            raise hope.verdict(self._key, leaf, self._standings.values())
 
     def _lose_hope(self) -> None:
         """Nothing is in flight, and nothing can be taken: give up, unless a source may get what it lacks."""
-        leaf = self._todo[0]
-        waiting = [
-            one
-            for one in self._standings.values()
-            if one.up and one.poll_in_s is not None and any(each not in one.convicted for each in self._todo)
-        ]
-        if not waiting:
-            raise self._verdict(leaf)
-        if self._clock() - self._advanced_s >= PATIENCE_S:
-            with contextlib.suppress(StopIteration):
-                raise next(one.lacking for one in waiting if one.lacking is not None)
-            raise self._verdict(leaf)
-
-    def _verdict(self, leaf: int) -> TransferError:
-        errors = list(self._errors(leaf))
-        return min(errors, key=_hopelessness, default=NoSource(f"{self._key}: there is no store to fetch it from"))
-
-    def _errors(self, leaf: int) -> Iterator[TransferError]:
-        for standing in self._standings.values():
-            if standing.demotion is not None:
-                yield standing.demotion
-            elif leaf in standing.convicted:
-                yield standing.convicted[leaf]
-            elif standing.lacking is not None:
-                yield standing.lacking
+        standings = self._standings.values()
+        waiting = hope.waiting(self._todo, standings)
+        if waiting and self._clock() - self._advanced_s < PATIENCE_S:
+            return
+        lacking = (one.lacking for one in waiting if one.lacking is not None)
+        raise next(lacking, None) or hope.verdict(self._key, self._todo[0], standings)
 
     def _state(self, standing: Standing) -> SourceUse:
         gone = _id(standing) not in self._standings
@@ -396,13 +371,3 @@ class Board:
 
 def _id(standing: Standing) -> str:
     return standing.source.store_id
-
-
-def _hopelessness(error: TransferError) -> int:
-    if error.transient:
-        return 0
-    if isinstance(error, Waiting):
-        return 1
-    if isinstance(error, SizeDisputed):
-        return 2
-    return 3 if isinstance(error, CorruptLeaf) else 4

@@ -250,7 +250,6 @@ class Download:
 
         def meter(count: int) -> None:
             now_s = flight.moved_s = time.monotonic()
-            self._recording.tick(now_s)
             flight.received += count
             self._tally.moved(flight.leaf, count, source.store_id, wire=not source.local)
             if self._crew.interrupting:

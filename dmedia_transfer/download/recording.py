@@ -21,6 +21,15 @@ from dmedia_transfer.ports import LeafRecords
 
 RECORD_S: Final = 0.5
 
+Cancel = Callable[[], None]
+
+
+def _call_later(seconds: float, call: Callable[[], None]) -> Cancel:
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
+    return timer.cancel
+
 
 class Recording:
     """The records of one run. Any thread may call."""
@@ -32,6 +41,7 @@ class Recording:
         store_id: str,
         *,
         clock: Callable[[], float] = time.monotonic,
+        call_later: Callable[[float, Callable[[], None]], Cancel] = _call_later,
     ) -> None:
         """Nothing is looked at yet.
 
@@ -40,15 +50,18 @@ class Recording:
             key: The transfer.
             store_id: Where it is saved to.
             clock: Monotonic seconds.
+            call_later: Call this after so many seconds, on any thread; the result takes that back.
         """
         self._records = records
         self._key = key
         self._store_id = store_id
         self._clock = clock
+        self._call_later = call_later
         self._lock = threading.Lock()
         self._identity = ""  # of the partial file
         self._written: list[int] = []  # and not on record yet
-        self._due_s = 0.0
+        self._due_s = clock()
+        self._late: Cancel | None = None
         self._failed = False
 
     def begin(self, identity: str) -> set[int]:
@@ -75,14 +88,11 @@ class Recording:
         with self._lock:
             self.check()
             self._written.append(leaf)
-        if self._clock() >= self._due_s:
+            left_s = self._due_s - self._clock()
+            if left_s > 0 and self._late is None:  # there may be no other leaf for long
+                self._late = self._call_later(left_s, self._flush_late)
+        if left_s <= 0:
             self.flush()
-
-    def tick(self, now_s: float) -> None:
-        """Record what has waited long enough, by now in monotonic seconds; if that fails, the next leaf tells why."""
-        if self._written and now_s >= self._due_s:
-            with contextlib.suppress(TransferError):
-                self.flush()
 
     def flush(self) -> None:
         """Record all that is written.
@@ -91,6 +101,9 @@ class Recording:
             TransferError: The journal cannot be written.
         """
         with self._lock:
+            if self._late is not None:
+                self._late()
+                self._late = None
             if not self._written or self._failed:
                 return
             self._due_s = self._clock() + RECORD_S
@@ -107,3 +120,7 @@ class Recording:
     def forget(self) -> None:
         """Nothing is on record any more."""
         self._records.forget(self._key, self._store_id)
+
+    def _flush_late(self) -> None:
+        with contextlib.suppress(TransferError):  # the next leaf tells why, or the end of the run
+            self.flush()

@@ -14,7 +14,7 @@ from tests.e2e.conftest import Scene
 from tests.e2e.looking import ask, assert_finished, prepared, recorded
 from tests.waiting import eventually
 
-LEAVES = 5
+LEAVES = 6  # more than may pass before the transfer is held
 SIZE = (LEAVES - 1) * LEAF + 12345
 OTHER_TRAFFIC = MIB  # requests, headers, and answers without payload
 

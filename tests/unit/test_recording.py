@@ -9,9 +9,10 @@ import pytest
 from dmedia_transfer.download.recording import RECORD_S, Recording
 from dmedia_transfer.errors import DiskFull, Interrupted
 from dmedia_transfer.model import Direction, TransferKey
-from tests.clock import FakeClock
+from tests.clock import FakeLoop
 from tests.engine import Journal, LeafJournal
 from tests.factories import STORE_ID
+from tests.waiting import eventually
 
 KEY = TransferKey(Direction.DOWNLOAD, "A" * 48, "")
 
@@ -35,13 +36,13 @@ def records() -> Records:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+def loop() -> FakeLoop:
+    return FakeLoop()
 
 
 @pytest.fixture
-def recording(records: Records, clock: FakeClock) -> Recording:
-    recording = Recording(records, KEY, STORE_ID, clock=clock)
+def recording(records: Records, loop: FakeLoop) -> Recording:
+    recording = Recording(records, KEY, STORE_ID, clock=loop.clock, call_later=loop.call_later)
     assert recording.begin("boot-1") == set()
     return recording
 
@@ -51,49 +52,52 @@ def there(records: Records) -> set[int]:
 
 
 def test_the_first_leaf_is_recorded_at_once_and_those_that_follow_closely_together(
-    recording: Recording, records: Records, clock: FakeClock
+    recording: Recording, records: Records, loop: FakeLoop
 ) -> None:
     recording.wrote(0)
     assert there(records) == {0}
     for leaf in range(1, 100):
         recording.wrote(leaf)
-        clock.now += RECORD_S / 200
+        loop.run(RECORD_S / 200)
     assert (there(records), records.commits) == ({0}, 1)
-    clock.now += RECORD_S
+    loop.run(RECORD_S)
     recording.wrote(100)
-    assert (there(records), records.commits) == (set(range(101)), 2)
+    assert (there(records), records.commits) == (set(range(100)), 2)
+    recording.flush()
+    assert (there(records), records.commits) == (set(range(101)), 3)
+    assert not loop.waiting
 
 
 def test_on_a_slow_line_each_leaf_is_recorded_when_it_is_written(
-    recording: Recording, records: Records, clock: FakeClock
+    recording: Recording, records: Records, loop: FakeLoop
 ) -> None:
     for leaf in range(5):
         recording.wrote(leaf)
         assert leaf in there(records)
-        clock.now += RECORD_S
+        loop.run(RECORD_S)
 
 
-def test_what_waits_is_recorded_also_if_no_leaf_follows(
-    recording: Recording, records: Records, clock: FakeClock
-) -> None:
+def test_what_waits_is_recorded_also_if_no_leaf_follows(recording: Recording, records: Records, loop: FakeLoop) -> None:
     recording.wrote(0)
     recording.wrote(1)
-    recording.tick(clock.now)
+    recording.wrote(2)
     assert there(records) == {0}
-    recording.tick(clock.now + RECORD_S)
-    assert there(records) == {0, 1}
-    recording.tick(clock.now + 10 * RECORD_S)
-    assert records.commits == 2
+    loop.run(RECORD_S)
+    assert (there(records), records.commits) == ({0, 1, 2}, 2)
+    assert not loop.waiting
 
 
-def test_at_the_end_nothing_waits(recording: Recording, records: Records) -> None:
+def test_by_the_real_clock_it_is_recorded_as_well(records: Records) -> None:
+    recording = Recording(records, KEY, STORE_ID)
+    recording.begin("boot-1")
     recording.wrote(0)
     recording.wrote(1)
-    recording.flush()
-    assert there(records) == {0, 1}
+    eventually(lambda: there(records) == {0, 1})
 
 
-def test_after_an_error_from_a_write_nothing_is_recorded_any_more(recording: Recording, records: Records) -> None:
+def test_after_an_error_from_a_write_nothing_is_recorded_any_more(
+    recording: Recording, records: Records, loop: FakeLoop
+) -> None:
     recording.wrote(0)
     recording.wrote(1)
     recording.distrust()
@@ -102,18 +106,18 @@ def test_after_an_error_from_a_write_nothing_is_recorded_any_more(recording: Rec
         recording.wrote(2)
     with pytest.raises(Interrupted):
         recording.check()
+    loop.run(RECORD_S)
     recording.flush()
     assert there(records) == set()
 
 
-def test_what_the_journal_could_not_take_is_told_by_the_next_leaf_and_kept(
-    recording: Recording, records: Records, clock: FakeClock
+def test_what_the_journal_could_not_take_is_told_by_a_leaf_that_follows_and_kept(
+    recording: Recording, records: Records, loop: FakeLoop
 ) -> None:
     recording.wrote(0)
     recording.wrote(1)
     records.fails = True
-    recording.tick(clock.now + RECORD_S)  # while something else is received, which is not to blame
-    clock.now += 2 * RECORD_S
+    loop.run(2 * RECORD_S)  # nobody is there to be told
     with pytest.raises(DiskFull):
         recording.wrote(2)
     records.fails = False
