@@ -227,10 +227,11 @@ class Bundle:
             self._threads += count
             return count
 
-    def wait_for_news(self, timeout_s: float | None) -> bool:
-        """Wait until something has landed or ended, or for that long; whether there is anything left to do."""
+    def wait_for_news(self, timeout_s: float, gather_s: float = 0.0) -> bool:
+        """Wait until something has landed or ended, or for that long, and then for more; whether anything is left."""
         with self._cond:
             self._cond.wait_for(lambda: self._news, timeout=timeout_s)
+            self._cond.wait_for(lambda: not self._threads, timeout=gather_s)
             self._news = False
             return bool(self._members or self._threads)
 

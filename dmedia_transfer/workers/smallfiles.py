@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +34,7 @@ from dmedia_transfer.workers.stores import LocalSource, OpenStores
 
 log = logging.getLogger(__name__)
 
-GATHER_S: Final = 0.02  # so long what comes together waits for each other, to be published and told at once
+GATHER_S: Final = 0.1  # so long what has come waits for what comes, to be published and told at once
 LOOK_S: Final = 0.1  # so often it is looked how far those are that take long
 
 
@@ -84,9 +83,7 @@ class SmallFiles:
         while left:
             for _ in range(bundle.threads_missing()):
                 self._threads.submit(self._work, bundle, way)
-            left = bundle.wait_for_news(LOOK_S if bundle.moving else 0.0)
-            if bundle.moving:
-                time.sleep(GATHER_S)
+            left = bundle.wait_for_news(LOOK_S if bundle.moving else 0.0, GATHER_S)
             way.settle()
             bundle.tell()
         self._file_s = bundle.file_s
