@@ -107,8 +107,11 @@ class Backend(Protocol):
             ConnectionLost: The connection ended or stalled; `into` is undefined.
         """
 
-    def put(self, file: FileSpec, body: Body, meter: Meter) -> None:
+    def put(self, file: FileSpec, body: Body, meter: Meter) -> bytes | None:
         """Store a whole small file with one request.
+
+        Returns:
+            The SHA-256 of what it has now, if it said that in its answer: else it is asked.
 
         Raises:
             CorruptLeaf: The server saw other bytes than `body.sha256`.

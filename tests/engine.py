@@ -250,8 +250,10 @@ class FlakyStore:
         if self.garble(leaf):
             into[0] ^= 1
 
-    def put(self, file: FileSpec, body: Body, meter: Meter) -> None:
-        self._call("put", 0, lambda: self.backend.put(file, body, meter))
+    def put(self, file: FileSpec, body: Body, meter: Meter) -> bytes | None:
+        told = self._call("put", 0, lambda: self.backend.put(file, body, meter))
+        assert told is None or isinstance(told, bytes)
+        return told
 
     def begin(self, file: FileSpec) -> str:
         return str(self._call("begin", 0, lambda: self.backend.begin(file)))

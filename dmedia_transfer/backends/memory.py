@@ -210,12 +210,13 @@ class MemoryBackend:
             if count < len(piece):
                 raise SizeDisputed(f"object {file.file_id} in store {self._store_id} ends at {start + offset + count}")
 
-    def put(self, file: FileSpec, body: Body, meter: Meter) -> None:
+    def put(self, file: FileSpec, body: Body, meter: Meter) -> bytes | None:
         """Store a whole small file."""
         received = _Received(self._receive(body, meter))
         data = b"".join(bytes(piece) for piece in received)
         self._refuse_damaged(file, 0, body, received)
         self._publish(file, [data], received.md5, sha256=received.sha256)
+        return received.sha256 if self._settings.tells_sha256 else None
 
     def begin(self, file: FileSpec) -> str:
         """Begin an upload in parts."""

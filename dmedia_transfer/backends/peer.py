@@ -143,7 +143,7 @@ class PeerBackend:
                 self._exchanges.receive(body, into, meter)
 
     def put(self, file: FileSpec, body: Body, meter: Meter) -> None:
-        """Send a small file with one request: an upload that is begun with its bytes."""
+        """Send a small file with one request, an upload that is begun with its bytes; the peer looks what they are."""
         doing = f"sending file {file.file_id} to {self._machine}"
         payload = Payload(body, meter)
         checksum = self._checksum(body.sha256 or _sha256_of(payload))

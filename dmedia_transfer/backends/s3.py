@@ -119,11 +119,11 @@ class S3Backend:
                 s3_wire.check_range(reply, file, start, end, doing)
                 self._access.receive(body, into, meter)
 
-    def put(self, file: FileSpec, body: Body, meter: Meter) -> None:
+    def put(self, file: FileSpec, body: Body, meter: Meter) -> bytes | None:
         """Store a whole small file with one request."""
         doing = f"sending {self.object_name(file)}"
         damaged = functools.partial(CorruptLeaf, file.file_id, 0, self._store_id)
-        self._sender.put_object(doing, {**self._names(file), **self._kind(file)}, Payload(body, meter), damaged)
+        return self._sender.put_object(doing, {**self._names(file), **self._kind(file)}, Payload(body, meter), damaged)
 
     def begin(self, file: FileSpec) -> str:
         """Begin a multipart upload. The object will be private: no ACL is given."""

@@ -85,8 +85,8 @@ class Sender:
             self._learn(Way.PARTS, Keeps.YES)
         return reply
 
-    def put_object(self, doing: str, names: Mapping[str, Any], payload: Payload, damaged: Damaged) -> None:
-        """Send a whole object."""
+    def put_object(self, doing: str, names: Mapping[str, Any], payload: Payload, damaged: Damaged) -> bytes | None:
+        """Send a whole object; its SHA-256 if the server tells it."""
         with self._access.attempt(doing, damaged=damaged) as client:
 
             def send(checksums: dict[str, str], digest: bytes) -> tuple[str, bytes | None]:
@@ -99,7 +99,7 @@ class Sender:
                 self._access.learn(names["Key"])
                 return s3_wire.sent_told(reply)
 
-            self._guarded(doing, Way.PUT, payload, damaged, send)
+            return self._guarded(doing, Way.PUT, payload, damaged, send)[1]
 
     def put_part(
         self, doing: str, names: Mapping[str, Any], payload: Payload, damaged: Damaged

@@ -206,20 +206,21 @@ class Upload:
         abandon_current(self._key, records=self._records, backend=self._backend, crew=self._crew)
         body = self._leaf_body(leaves.leaf_span(self._file.size, 0), self._file.leaf_digests)
         try:
-            self._crew.once(lambda: again_if_damaged(lambda: self._put_body(body), body, self._drop_put))
+            told = self._crew.once(lambda: again_if_damaged(lambda: self._put_body(body), body, self._drop_put))
         except ConnectionLost:
             self._drop_put()
             if not self._is_there_or_gives_way():
                 raise
             return
         self._tally.done(0, self._file.size)
-        if not self._backend.capabilities.verifies_sha256:
+        if told != self._file.leaf_digests and not self._backend.capabilities.verifies_sha256:
             self._see_it_there(())
 
-    def _put_body(self, body: LeafBody) -> None:
+    def _put_body(self, body: LeafBody) -> bytes | None:
         with body.loaded() as loaded:
-            self._backend.put(self._file, loaded, self._meter(0))
+            told = self._backend.put(self._file, loaded, self._meter(0))
         faults.point("upload.put")
+        return told
 
     def _drop_put(self) -> None:
         self._tally.dropped(0)

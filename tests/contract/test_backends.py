@@ -54,7 +54,7 @@ def uploaded(backend: Backend, subject: Subject, file: FileSpec, data: bytes) ->
 
 def test_a_file_that_was_put_is_there_with_its_size_and_checksum(subject: Subject, backend: Backend) -> None:
     data, file = subject.file(0.5)
-    backend.put(file, BytesBody(data), unmetered)
+    assert backend.put(file, BytesBody(data), unmetered) in {None, hashlib.sha256(data).digest()}
     info = backend.stat(file)
     assert info is not None
     assert info.size == len(data)

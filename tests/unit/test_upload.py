@@ -82,6 +82,22 @@ def test_a_small_file_goes_with_one_request(small_leaves: int, settings: dict[st
     assert (store.count("put"), store.count("begin")) == (1, 0)
 
 
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_store_that_says_what_it_took_is_not_asked_what_it_has(small_leaves: int, tells: bool) -> None:
+    rig, store = new_rig(small_leaves), FlakyStore(verifies_sha256=False, tells_sha256=tells)
+    rig.upload(store).run()
+    assert store.object(rig.file) == rig.data
+    assert store.count("stat") == (1 if tells else 2), "before it is sent, and after it"
+
+
+def test_a_store_that_took_something_else_is_found_out(small_leaves: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, store = new_rig(small_leaves), FlakyStore(verifies_sha256=False)
+    damaged, put = BufferBody(rig.data[:-1] + bytes([rig.data[-1] ^ 1])), store.backend.put
+    monkeypatch.setattr(store.backend, "put", lambda file, _, meter: put(file, damaged, meter))
+    with pytest.raises(ObjectDiffers, match="not the file"):
+        rig.upload(store).run()
+
+
 def test_a_single_leaf_that_is_too_large_for_one_request_goes_in_parts(small_leaves: int) -> None:
     rig, store = new_rig(small_leaves), FlakyStore(put_max_bytes=100)
     rig.upload(store).run()
