@@ -4,6 +4,10 @@ Queues so many files of 4 KiB at once over D-Bus and waits until all are there a
 empty again. What an entry costs must not depend on how many there are. Between the daemon and its database is a proxy
 that counts; the bytes are all that the daemon sends to the database, headers included.
 
+The daemon runs already, and its workers are warm: for each length, the same number of files goes before. Short queues
+are measured several times in a row. The CPU time is that of an entry's whole life: it is taken when the last trace of
+the files is gone, some seconds after their end. Beside it is what a daemon costs that has no worker yet (`cold start`).
+
     python -m benchmarks.queue [--entries 100,1000,10000] [--json]
 
 `first` is the time until the call that queues them has returned, `revision` how long the manager alone takes for a
@@ -14,10 +18,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import json
 import logging
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -29,20 +33,23 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common import MIB, cpu_seconds
+from benchmarks.revisions import FILE_BYTES, revision_ms
 from benchmarks.stage import database_server
 from dmedia_transfer import documents
 from dmedia_transfer.backends.memory import MemoryBackend
+from dmedia_transfer.couch.flushing import UNITE_S
 from dmedia_transfer.manager.wanted import generation
-from dmedia_transfer.model import Entry, FileSpec, StoreSpec, random_id
+from dmedia_transfer.model import StoreSpec, random_id
 from tests.bus import running_bus
 from tests.couch import TIMEOUT_S, CouchServer
 from tests.device import Device, eventually
 from tests.factories import BytesBody, content, file_spec
-from tests.fakes import World
 from tests.proxy import FaultyProxy
 
-FILE_BYTES = 4096
-WARM_UP = 50  # files that go before, so that workers are there
+WARM_UP = 2000  # files that go before, so that all workers are there
+ENOUGH = 2000  # entries, over all rounds: of a hundred the CPU time would be a few ticks of the clock
+COLD = 100  # entries for a daemon without workers
+AFTER_S = UNITE_S + 3.0  # after which nothing is done any more for what has ended
 PAGE = 500  # documents in one request
 LOOK_S = 0.02  # how often it is looked whether all is over: a hundred files take some tenths of a second
 MEMORY_S = 0.1  # how often the memory is looked at meanwhile, which costs the daemon more
@@ -53,13 +60,14 @@ class Cost:
     """What a queue of one length cost."""
 
     entries: int
-    first_ms: float  # until the call that queues all has returned
+    rounds: int  # so many queues of this length, one after the other
+    first_ms: float  # until the call that queues all has returned; of this and of `wall_s` the median
     wall_s: float  # until all files are there and the queue is empty
-    cpu_s: float  # of the daemon and its workers
+    cpu_s: float  # of the daemon and its workers, for one queue
     daemon_cpu_s: float  # of the daemon alone
-    machine_writes: int  # revisions of the machine document
-    document_writes: int  # revisions of all documents
-    bytes_written: int  # that the daemon sent to the database
+    machine_writes: float  # revisions of the machine document, for one queue
+    document_writes: float  # revisions of all documents
+    bytes_written: float  # that the daemon sent to the database
     peak_bytes: int  # the most memory (PSS: what is shared with workers counts in part) of the daemon's main process
     changed_ms: float  # the manager alone, for a revision with one entry changed
     added_ms: float  # the manager alone, for a revision with a tenth more entries
@@ -182,66 +190,42 @@ def stage() -> Iterator[Stage]:
         yield Stage(device, couch, proxy, source)
 
 
-def measure(entries: int) -> Cost:
-    """Queue and drain so many, with a daemon of their own."""
+def measure(entries: int, *, warm_up: int = WARM_UP, rounds: int = 1) -> Cost:
+    """Queue and drain so many, so many times, with a daemon of their own."""
     with stage() as on:
-        on.drain(on.add_files(WARM_UP, seed=0))
-        file_ids = on.add_files(entries, seed=1_000_000)
-        pids = on.pids()
+        if warm_up:
+            on.drain(on.add_files(warm_up, seed=0))
+        queues = [on.add_files(entries, seed=1_000_000 + entries * number) for number in range(rounds)]
+        file_ids = [file_id for queue in queues for file_id in queue]
+        time.sleep(AFTER_S)
         machine_before, all_before = on.revisions(file_ids)
-        cpu_before = {pid: cpu_seconds(pid) for pid in pids}
+        cpu_before = {pid: cpu_seconds(pid) for pid in on.pids()}
         on.proxy.reset_counts()
-        began_s = time.perf_counter()
-        called_ms = on.drain(file_ids)
-        wall_s = time.perf_counter() - began_s
-        cpu = {pid: cpu_seconds(pid) - cpu_before.get(pid, 0.0) for pid in on.pids()}
+        called_ms, walls_s = [], []
+        for queue in queues:
+            began_s = time.perf_counter()
+            called_ms.append(on.drain(queue))
+            walls_s.append(time.perf_counter() - began_s)
         written = on.proxy.bytes_up
         machine_after, all_after = on.revisions(file_ids)
+        time.sleep(AFTER_S)
+        cpu = {pid: cpu_seconds(pid) - cpu_before.get(pid, 0.0) for pid in on.pids()}
         for file_id in file_ids:
             assert on.device.path_of(file_id).stat().st_size == FILE_BYTES
     return Cost(
         entries=entries,
-        first_ms=called_ms,
-        wall_s=wall_s,
-        cpu_s=sum(cpu.values()),
-        daemon_cpu_s=cpu[pids[0]],
-        machine_writes=machine_after - machine_before,
-        document_writes=all_after - all_before,
-        bytes_written=written,
+        rounds=rounds,
+        first_ms=statistics.median(called_ms),
+        wall_s=statistics.median(walls_s),
+        cpu_s=sum(cpu.values()) / rounds,
+        daemon_cpu_s=cpu[on.device.pid] / rounds,
+        machine_writes=(machine_after - machine_before) / rounds,
+        document_writes=(all_after - all_before) / rounds,
+        bytes_written=written / rounds,
         peak_bytes=on.peak_bytes,
         changed_ms=revision_ms(entries, added=0),
         added_ms=revision_ms(entries, added=entries // 10),
     )
-
-
-def revision_ms(entries: int, *, added: int, rounds: int = 5) -> float:
-    """Milliseconds that the manager takes for a revision with one entry changed, or with so many more."""
-    best = float("inf")
-    for _ in range(rounds):
-        world = World()
-        for number in range(entries + added):
-            world.add_file(_file(number))
-        queue = [_raw_entry(number) for number in range(entries)]
-        world.edit_queue(*queue)
-        if added:
-            queue = [*queue, *(_raw_entry(entries + number) for number in range(added))]
-        else:
-            queue[entries // 2] = {**queue[entries // 2], "priority": 10}
-        raw = {**world.machine, "_rev": "7-x", "queue": json.loads(json.dumps(queue))}
-        gc.collect()
-        began_s = time.thread_time()  # of this thread: other programs do not count
-        world.manager.machine_changed(raw)
-        best = min(best, (time.thread_time() - began_s) * 1000)
-    return best
-
-
-def _file(number: int) -> FileSpec:
-    return FileSpec(f"{number:048d}".translate(str.maketrans("0189", "WXYZ")), FILE_BYTES, b"")
-
-
-def _raw_entry(number: int) -> dict[str, Any]:
-    entry = Entry(_file(number).file_id, id=f"entry-{number}", time=1.0, requested_by="tests")
-    return documents.write_entry(entry)
 
 
 def main() -> None:
@@ -251,13 +235,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     logging.disable()  # the manager that is measured alone has no files
-    costs = [measure(int(count)) for count in options.entries.split(",")]
+    lengths = [int(count) for count in options.entries.split(",")]
+    cold = measure(COLD, warm_up=0)
+    costs = [measure(length, rounds=max(1, ENOUGH // length)) for length in lengths]
     if options.json:
-        told = [{**asdict(cost), "entries_per_s": cost.entries_per_s} for cost in costs]
-        print(json.dumps({"title": "queue", "results": told}))
+        told, told_cold = (
+            [{**asdict(each), "entries_per_s": each.entries_per_s} for each in of] for of in (costs, [cold])
+        )
+        print(json.dumps({"title": "queue", "results": told, "cold_start": told_cold}))
         return
     table = Table(title=f"queues of files of {FILE_BYTES:,} bytes, memory backend")
     for heading in (
+        "",
         "entries",
         "first ms",
         "wall s",
@@ -272,15 +261,16 @@ def main() -> None:
         "added",
     ):
         table.add_column(heading, justify="right")
-    for cost in costs:
+    for name, cost in [("cold start", cold), *(("", cost) for cost in costs)]:
         table.add_row(
+            name,
             f"{cost.entries:,}",
             f"{cost.first_ms:.0f}",
             f"{cost.wall_s:.2f}",
             f"{cost.entries_per_s:,.0f}",
             f"{cost.cpu_s / cost.entries * 1000:.2f}",
             f"{cost.daemon_cpu_s / cost.entries * 1000:.2f}",
-            f"{cost.machine_writes}",
+            f"{cost.machine_writes:.1f}",
             f"{cost.document_writes / cost.entries:.2f}",
             f"{cost.bytes_per_entry:,.0f}",
             f"{cost.peak_bytes / MIB:.0f}",

@@ -43,6 +43,8 @@ class RateMeter:
     @property
     def rate(self) -> float:
         """Bytes per second, now."""
+        if not self._faded_bytes:
+            return 0.0  # of a thousand small files that a worker has, most have not begun
         now = self._clock()
         faded_s = self._smoothing_s * -math.expm1(-max(0.0, now - self._started_s) / self._smoothing_s)
         return self._faded(now) / max(faded_s, _SETTLING_S)

@@ -118,7 +118,7 @@ class CouchLibrary:
         self._inquiries: deque[tuple[Callable[[], Any], Callable[[Any], object]]] = deque()  # questions and who asks
         self._watched: frozenset[str] = frozenset()
         self._left: int | None = None  # entries that the queue will have, as far as is known
-        self._tasks = {  # in the order in which they are done
+        self._tasks = {  # of those that are wanted at the same time, in the order in which they are done
             "load": _Task(self._do_load),
             "settle": _Task(self._do_settle),
             "note": _Task(self._own.take_note),
@@ -281,16 +281,19 @@ class CouchLibrary:
             log.warning("library of machine %s: the queue is not kept: %s", self._machine_id, problem)
 
     def _next(self) -> _Task | None:
-        """What is to be done next, and not any more asked for; waits until there is something. None: stop."""
+        """What is to be done next, and not any more asked for; waits until there is something. None: stop.
+
+        That is what has waited longest: while thousands of files are read the queue is written, too.
+        """
         with self._changed:
             while not self._stopping:
                 now = time.monotonic()
                 waiting = [(self._starts(name), task) for name, task in self._tasks.items() if task.due is not None]
-                for starts, task in waiting:
-                    if starts <= now:
-                        task.due = None
-                        return task
-                self._changed.wait(min((starts for starts, _ in waiting), default=now + threading.TIMEOUT_MAX) - now)
+                starts, task = min(waiting, key=lambda one: one[0], default=(now + threading.TIMEOUT_MAX, None))
+                if task is not None and starts <= now:
+                    task.due = None
+                    return task
+                self._changed.wait(starts - now)
             return None
 
     def _starts(self, name: str) -> float:

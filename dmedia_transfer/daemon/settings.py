@@ -29,7 +29,7 @@ OF_THE_MANAGER: Final = (
     "timetable",
     "network",
 )
-TOGETHER_FILES: Final = 64  # of one leaf, which a worker gets at once: what they cost together is shared by so many
+TOGETHER_FILES: Final = 256  # of one leaf, which a worker gets at once: what they cost together is shared by so many
 OF_THE_WORKERS: Final = ("worker_idle_s", "log_level")
 OF_THE_FILESTORES: Final = ("floor_bytes", "floor_percent")
 OF_THE_BINDINGS: Final = ("allowed_http_hosts",)

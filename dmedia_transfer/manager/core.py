@@ -303,7 +303,7 @@ class TransferManager:
                 time_s = entry.time or round(self._wall(), 3)
                 edits.append(AddEntry(replace(entry, id=entry.id or random_id(), time=time_s)))
         if edits:
-            self._reconciling.these(self._settling.now(edits))
+            self._edit(edits)
         return [entry.key for entry in entries]
 
     def resolve(self, file_id: str) -> tuple[str, str]:
@@ -346,6 +346,7 @@ class TransferManager:
             edits += [ChangeEntries(others, priority=priority)] if others else []
         self._settling.now(edits)
         self._reconciling.all()
+        self._settling.hand_over()
         return True
 
     def cancel(self, key: TransferKey) -> bool:
@@ -354,7 +355,7 @@ class TransferManager:
         if item.transfer.status in (Status.DONE, Status.CANCELLED):
             return False
         identities = item.identities
-        self._reconciling.these(self._settling.now([RemoveEntries(identities)]))
+        self._edit([RemoveEntries(identities)])
         self._ledger.ended(key, identities, Status.CANCELLED, item.transfer.progress.bytes_total)
         return True
 
@@ -363,7 +364,7 @@ class TransferManager:
         item = self._board.item(key)
         if item.transfer.status is not Status.FAILED:
             return False
-        self._reconciling.these(self._settling.now([RenewEntry(identity, random_id()) for identity in item.identities]))
+        self._edit([RenewEntry(identity, random_id()) for identity in item.identities])
         return True
 
     def pause_all(self) -> bool:
@@ -458,6 +459,11 @@ class TransferManager:
         """See `ports.Control.unsubscribe`."""
         self._board.unsubscribe(listener)
 
+    def _edit(self, edits: Sequence[QueueEdit]) -> None:
+        """What a person asks for: durable when this returns, in force, and on its way into the database."""
+        self._reconciling.these(self._settling.now(edits))
+        self._settling.hand_over()
+
     def _wants(self, unwanted: Iterable[TransferKey] | None) -> None:
         """Another revision of the queue is in force; None: it is as it was, and need not be gone through."""
         if unwanted is not None:
@@ -510,13 +516,13 @@ class TransferManager:
         ):
             return False
         edit = ChangeEntries(item.identities, paused=paused, priority=priority, metered=metered)
-        self._reconciling.these(self._settling.now([edit]))
+        self._edit([edit])
         return True
 
     def _pause_queue(self, *, paused: bool) -> bool:
         if self._wanted.paused == paused:
             return False
-        self._reconciling.these(self._settling.now([PauseQueue(paused)]))
+        self._edit([PauseQueue(paused)])
         self._board.tell_summary()
         return True
 

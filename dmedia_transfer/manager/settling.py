@@ -21,7 +21,7 @@ from dmedia_transfer.model import Edit, RecordStored, RemoveEntries, TransferKey
 from dmedia_transfer.ports import Ledger, Library, Outbox
 from dmedia_transfer.states import Status
 
-GATHER_S: Final = 0.05
+GATHER_S: Final = 0.2  # while others have not ended: writing many at once costs little more than writing one
 LEAVING_SHARE: Final = 0.25  # of the queue that is left: so many that have ended are worth writing it
 LEAVING_BYTES_PER_S: Final = 33_000.0  # of queue, written for fewer
 LEAVING_MAX_S: Final = 60.0  # and after this time for one
@@ -53,11 +53,13 @@ class Settling:
         self._leave: CancelTimer | None = None
 
     def now(self, edits: Sequence[Edit]) -> list[TransferKey]:
-        """A person's edits: durable when this returns. Returns the transfers that are concerned."""
+        """A person's edits: durable when this returns. Returns the transfers that are concerned.
+
+        They are handed over by the caller, when he has brought these in line: of ten thousand new ones the first are
+        read and on their way before the queue is written, which takes a while.
+        """
         self.flush()
-        concerned = self._write(edits, durable=True)
-        self._hand_over()
-        return concerned
+        return self._write(edits, durable=True)
 
     def stored(self, record: RecordStored) -> None:
         """A store has, or has no more, a copy of a file."""
@@ -100,10 +102,18 @@ class Settling:
         # Last, because whoever finds the tombstone relies on what the outbox has.
         self._ledger.all_ended(ended)
 
+    def hand_over(self) -> None:
+        """Have the outbox written into the database."""
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+        self._leaving = 0
+        self._library.flush(left=len(self._wanted))
+
     def close(self) -> None:
         """Write all of it that can be: nothing is gathered after this."""
         self.flush()
-        self._hand_over()
+        self.hand_over()
 
     def _write(self, edits: Sequence[Edit], *, durable: bool) -> list[TransferKey]:
         pending = self._outbox.add(edits, durable=durable)
@@ -112,21 +122,11 @@ class Settling:
     def _hand_over_when_worth_it(self) -> None:
         left = len(self._wanted)
         if self._leaving >= left * LEAVING_SHARE:
-            self._hand_over()
+            self.hand_over()
             return
         self._library.record()
         if self._leave is None:
-            self._leave = self._call_later(
-                min(left * ENTRY_BYTES / LEAVING_BYTES_PER_S, LEAVING_MAX_S), self._hand_over
-            )
-
-    def _hand_over(self) -> None:
-        """Have the outbox written into the database."""
-        if self._leave is not None:
-            self._leave()
-            self._leave = None
-        self._leaving = 0
-        self._library.flush(left=len(self._wanted))
+            self._leave = self._call_later(min(left * ENTRY_BYTES / LEAVING_BYTES_PER_S, LEAVING_MAX_S), self.hand_over)
 
     def _soon(self) -> None:
         if self._timer is None:

@@ -32,6 +32,7 @@ LOOK_FURTHER: Final = 1024  # the same, where they are used up within moments: s
 MOMENT_S: Final = 1.0
 ASK_AGAIN_S: Final = 0.25  # so long a document that is asked for may keep those behind it from being looked at
 GATED: Final = frozenset({Reason.OFFLINE, Reason.METERED})  # looked at again when the connection changes
+LOOKED_AT: Final = WAITING | GATED
 
 
 class Starting:
@@ -269,7 +270,7 @@ class Starting:
     def recheck(self, item: Item) -> None:
         """See whether what it waits for is there; if so it queues again."""
         transfer = item.transfer
-        if transfer.reason not in WAITING | GATED or item.known is None or transfer.key in self._runs:
+        if transfer.reason not in LOOKED_AT or item.known is None or transfer.key in self._runs:
             return  # a document that was not there is watched
         try:
             if not self._is_here(item, self._stores):

@@ -105,7 +105,7 @@ class Wanted:
         self._invalid, self._revision = None, raw.get("_rev")
         self._problems = queue.problems
         self._known = _by_id(machine.queue, queue.entries, self._known)
-        known, before = self._entries, self._asking
+        known, before, held = self._entries, self._asking, self.paused
         self.paused = queue.paused
         self._entries = {}
         self._asking = {}
@@ -114,6 +114,8 @@ class Wanted:
             self._add(same if same is not None and same == entry else entry)
         for edit in self._edits.values():
             self._apply(edit)
+        if self.paused is held and list(self._entries.items()) == list(known.items()):
+            return None  # it is what our edits have made of it
         return [key for key in before if key not in self._asking]
 
     def _apply(self, edit: QueueEdit) -> list[TransferKey]:

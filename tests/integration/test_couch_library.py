@@ -12,6 +12,7 @@ import pytest
 
 from dmedia_transfer import documents
 from dmedia_transfer.couch import flushing, pause
+from dmedia_transfer.couch import library as library_module
 from dmedia_transfer.couch.address import Address
 from dmedia_transfer.couch.database import Database
 from dmedia_transfer.couch.library import CouchLibrary
@@ -283,6 +284,22 @@ def test_records_are_written_while_the_queue_waits_for_its_turn(
     library.flush(left=0)
     inbox.wait(lambda: not outbox.pending())
     assert queue(couch) == []
+
+
+def test_the_queue_is_written_while_thousands_of_files_are_read(
+    couch: Database, inbox: Inbox, outbox: FakeOutbox, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_module, "FILES_PER_READ", 1)
+    read: list[int] = []  # when the queue was written
+    monkeypatch.setattr(inbox, "on_taken", lambda seqs, machine: read.append(len(inbox.files)))
+    library = start(couch.address, couch.name)
+    inbox.wait(lambda: inbox.loaded)
+    outbox.add([PauseQueue(True)])
+    library.flush()
+    library.request_files(f"{number:048d}".translate(str.maketrans("0189", "WXYZ")) for number in range(500))
+    inbox.wait(lambda: len(inbox.files) == 500)
+    inbox.wait(lambda: read)
+    assert 0 < read[0] < 500
 
 
 def test_an_edit_that_can_never_be_written_is_dropped_with_one_line(

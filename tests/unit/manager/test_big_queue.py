@@ -69,6 +69,34 @@ def test_a_revision_that_is_in_force_already_is_not_gone_through(monkeypatch: py
     assert len(asked) == 1
 
 
+def test_a_revision_that_is_what_our_edits_have_made_of_the_queue_is_not_gone_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = world_with(20)
+    world.manager.cancel(key(3))
+    gone_through: list[Any] = []
+    monkeypatch.setattr(world.manager._reconciling, "all", gone_through.append)
+    queue = [entry(number) for number in range(20) if number != 3]
+    world.manager.machine_changed(revision_of(world, queue))
+    assert gone_through == []
+    world.manager.machine_changed({**revision_of(world, queue[1:]), "_rev": "90-x"})
+    assert gone_through == [[key(0)]]
+    world.manager.machine_changed({**revision_of(world, queue[:0:-1]), "_rev": "91-x"})
+    assert len(gone_through) == 2
+    world.manager.machine_changed({**revision_of(world, queue[:0:-1]), "queue_paused": True, "_rev": "92-x"})
+    assert len(gone_through) == 3
+
+
+def test_the_first_of_a_thousand_new_entries_are_read_before_the_queue_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = world_with(0)
+    asked: list[int] = []
+    monkeypatch.setattr(world.library, "flush", lambda left: asked.append(len(world.library.asked)))
+    world.manager.queue([Entry(file(number).file_id) for number in range(1000)])
+    assert asked == [LOOK_AHEAD + 1]
+
+
 def test_a_thousand_new_entries_behind_ten_thousand_are_reconciled() -> None:
     world = world_with(ENTRIES)
     world.manager.machine_changed(revision_of(world, [entry(number) for number in range(ENTRIES + 1000)]))
