@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import tomllib
+import warnings
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -195,9 +196,7 @@ class Config(BaseModel):
     state_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_state_dir(APP)), description="journal, machine ID, stores"
     )
-    runtime_dir: Path = Field(
-        default_factory=lambda: Path(platformdirs.user_runtime_dir(APP)), description="sockets; gone after a logout"
-    )
+    runtime_dir: Path = Field(default_factory=lambda: _runtime_dir(), description="sockets; gone after a logout")
 
     max_transfers: int = Field(
         4, ge=1, le=64, description="transfers at once; files up to 8 MiB with one store count as one, up to 64 of them"
@@ -328,6 +327,11 @@ class Config(BaseModel):
         """Those of `sync`, each with the user and password that hold for it."""
         common = {"user": self.sync_user, "password": self.sync_password}
         return tuple(target if target.user else target.model_copy(update=common) for target in self.sync)
+
+
+def _runtime_dir() -> Path:
+    with warnings.catch_warnings(action="ignore"):  # without a login there is none, and another will do
+        return Path(platformdirs.user_runtime_dir(APP))
 
 
 def config_path() -> Path:

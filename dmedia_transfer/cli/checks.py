@@ -66,11 +66,11 @@ def _database(device: Device) -> Iterator[Finding]:
             )
         else:
             yield Finding("database", Verdict.GOOD, f"{config.database} at {database.address.url} answers")
-        if config.couchdb == configuration.EMBEDDED:
+        if config.couchdb == configuration.EMBEDDED and not config.sync:
             yield Finding(
                 "database",
                 Verdict.NOTE,
-                "the built-in server is for one device; for more, set `couchdb` to the URL of an Apache CouchDB",
+                "the built-in server is for one device; for more, `sync` keeps it equal with a CouchDB that all reach",
             )
         yield from _queue(raw)
         yield from _stores(device, database.get_stores())

@@ -389,7 +389,8 @@ class LongJobs:
         if not item.job.ended:
             self._recount(item)
             self._change(item, ended=round(self._wall(), 3))
-            log.info("%s: %s, %s", item.job.key, item.job.status, dict(item.job.outcomes))
+            outcomes = ", ".join(f"{count} {outcome}" for outcome, count in item.job.outcomes.items())
+            log.info("%s: %s; %s", item.job.key, item.job.status, outcomes or "nothing was there to do")
         for job_id in self._records.ended(item.job):
             gone = self._items.pop(job_id, None)
             if gone is not None:

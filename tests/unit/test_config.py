@@ -64,6 +64,14 @@ def test_the_environment_outranks_the_file_and_the_file_the_defaults(
     assert loaded.download_limit == "5MB/s"
 
 
+def test_where_nobody_is_logged_in_a_folder_for_sockets_is_found_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert config.load().runtime_dir.is_absolute()
+    assert not recwarn.list
+
+
 def test_hosts_in_the_environment_have_commas_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMEDIA_ALLOWED_HTTP_HOSTS", "nas, tv,")
     assert config.load().allowed_http_hosts == ("nas", "tv")
