@@ -35,7 +35,7 @@ ENTRY_BYTES: Final = 200  # of an entry, more or less
 BUSY_SHARE: Final = 0.2  # of the time that goes into writing the queue, at most
 PAUSE_MAX_S: Final = 5.0
 UNITE_S: Final = 15.0  # after which replication has mostly brought what others wrote of a file at the same time
-READ_KEPT: Final = 1000  # file documents that were read and may be written soon
+READ_KEPT: Final = 3000  # file documents that were read and are written soon: of small files, all that are on their way
 
 Raw = dict[str, Any]
 

@@ -3,7 +3,8 @@
 Ends come in crowds when files are small, and each one is an edit of one and the same machine document. They are
 gathered for a moment and written together: first the journal's outbox, then CouchDB. A crash in between loses
 nothing: the entry is still in the queue, the file is found in its place, and it ends once more. So the journal need not
-be on the disk before the next thing is done, but for what a person asks for, which nothing could find again.
+be on the disk before the next thing is done, but for what nothing could find again: what a person asks for, and what
+became of a file that was taken out of the queue meanwhile.
 
 Each time that entries leave, the whole queue is written anew. So that a long queue does not cost the square of its
 length, they leave when they are a quarter of what is left, which costs four times the entry for each, however long the
@@ -83,12 +84,12 @@ class Settling:
             self._timer = self._call_later(0, self._time_is_up)
 
     def flush(self) -> None:
-        """Write what was gathered into the outbox."""
+        """Write what was gathered into the outbox; to the disk what is of no entry that is found there again."""
         if self._timer is not None:
             self._timer()
             self._timer = None
-        edits: list[Edit] = list(self._gathered)
-        ended = list(self._ended)
+        recorded, ended = list(self._gathered), list(self._ended)
+        edits: list[Edit] = [*recorded]
         leaving = [*self._removed, *(identity for _, identities, _, _ in ended for identity in identities)]
         if leaving:
             edits.append(RemoveEntries(tuple(leaving)))
@@ -96,7 +97,8 @@ class Settling:
         self._removed.clear()
         self._ended.clear()
         if edits:
-            self._write(edits, durable=False)
+            found_again = {key.file_id for key, *_ in ended}
+            self._write(edits, durable=any(record.file_id not in found_again for record in recorded))
             self._leaving += len(leaving)
             self._hand_over_when_worth_it()
         # Last, because whoever finds the tombstone relies on what the outbox has.

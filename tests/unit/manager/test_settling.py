@@ -72,7 +72,7 @@ def test_a_shutdown_writes_what_waits() -> None:
     assert world.library.flushes == 1
 
 
-def test_only_what_a_person_asks_for_waits_for_the_disk() -> None:
+def test_what_would_be_found_again_does_not_wait_for_the_disk() -> None:
     world = world_with(3)
     asked = list(world.outbox.durable)
     world.end(key(0))
@@ -81,3 +81,8 @@ def test_only_what_a_person_asks_for_waits_for_the_disk() -> None:
     assert world.outbox.durable == asked
     world.manager.cancel(key(1))
     assert world.outbox.durable == [*asked, RemoveEntries(("entry-1",))]
+    world.end(key(1))  # its worker was quicker: there is a file now that no entry asks for
+    world.clock.advance(GATHER_S)
+    (*_, record) = world.outbox.durable
+    assert isinstance(record, RecordStored)
+    assert record.file_id == key(1).file_id
