@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable
 from typing import ClassVar, Final, Self
 
@@ -25,6 +26,9 @@ from dmedia_transfer.filestore import system
 
 LEAST_BYTES: Final = 64 * 1024 * 1024  # of the file; one that is smaller is soon read again, and stays in memory
 ALIGNMENT: Final = 4096  # of what we hand over: no disk wants more, and a page has that
+# At once, of a file. Two keep a disk busy. Of more, none is done before all are, and then the threads whose leaves they
+# are all receive and hash, while the disk has nothing to do: 1 GiB took 0.7 s with seven, and 0.5 s with two.
+WRITES: Final = 2
 _REFUSED: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 
@@ -81,13 +85,18 @@ class DirectWriter(_Direct):
 
     _access = os.O_WRONLY
 
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._turn = threading.Semaphore(WRITES)
+
     def write(self, start: int, data: memoryview) -> bool:
         """Write all of `data` at offset `start`; False if that is to be done through the page cache.
 
         Raises:
             OSError: As from any write.
         """
-        return self._all(lambda at, done: os.pwrite(self._fd, data[done:], at), start, len(data))
+        with self._turn:
+            return self._all(lambda at, done: os.pwrite(self._fd, data[done:], at), start, len(data))
 
 
 class DirectReader(_Direct):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,28 @@ def test_an_error_of_the_disk_is_one(fd: int, page: memoryview, monkeypatch: pyt
     writer = cached(fd)
     with pytest.raises(OSError, match=os.strerror(number)):
         writer.write(0, page)
+    writer.close()
+
+
+def test_of_many_leaves_two_are_written_at_once(fd: int, page: memoryview, monkeypatch: pytest.MonkeyPatch) -> None:
+    writing: list[int] = []
+    most: list[int] = []
+    together = threading.Event()
+
+    def pwrite(_fd: int, data: memoryview, _at: int) -> int:
+        writing.append(1)
+        most.append(len(writing))
+        if len(writing) == direct.WRITES:
+            together.set()
+        together.wait(10)
+        writing.pop()
+        return len(data)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    writer = cached(fd)
+    with ThreadPoolExecutor(6) as threads:
+        assert all(threads.map(lambda _: writer.write(0, page), range(6)))
+    assert max(most) == direct.WRITES == 2
     writer.close()
 
 
