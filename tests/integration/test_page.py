@@ -334,8 +334,10 @@ def test_a_lost_connection_is_shown_and_heals_with_what_happened_meanwhile(films
 
 def test_a_session_that_is_over_says_how_to_open_another(films: WebHost, page: Page) -> None:
     visit(page, films)
+    pause = page.get_by_role("button", name="Pause Birds.mkv")
+    expect(pause).to_be_visible()
     page.context.clear_cookies()
-    page.get_by_role("button", name="Pause Birds.mkv").click()
+    pause.click()
     told(page, "this session is over")
     page.reload()
     expect(page.get_by_text("Run “dmedia-transfer web” on this machine")).to_be_visible()
