@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 from typing import Final
 
 from dmedia_transfer.errors import DiskFull, Transient
-from dmedia_transfer.filestore import system
+from dmedia_transfer.filestore import layout, system
 
 TRIES: Final = 10
 
 
 def open_locked(root: int, name: str, what: str) -> tuple[int, bool]:
     """Open or make a partial file and lock it; again, if it was published or discarded in between."""
-    system.make_directory(str(Path(name).parent), root)
+    system.make_directory(layout.folder_of(name), root)
     for _ in range(TRIES):
         try:
             fd, fresh = _open_or_make(root, name)

@@ -259,7 +259,7 @@ class FileStore:
                 os.unlink(name, dir_fd=root)
             except FileNotFoundError:
                 return False
-            system.sync_directory(str(Path(name).parent), root)
+            system.sync_directory(layout.folder_of(name), root)
         return True
 
     def scrub(self, file_id: str) -> Scrub | None:
