@@ -1,7 +1,7 @@
 """Signing: Signature Version 4, for the requests of the hot loops that boto3 does not make itself.
 
-It takes 5 µs for each, where botocore's signer takes 150, and all that boto3 does for a request a millisecond. What a
-signer would find out by reading the body, its SHA-256, it is told. botocore's is what the tests hold it against.
+It takes 5 µs for each, where botocore's signer takes 45 to 150, and all that boto3 does for a request a millisecond.
+What a signer would find out by reading the body, its SHA-256, it is told. botocore's is what the tests hold it against.
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 """
 

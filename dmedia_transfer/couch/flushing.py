@@ -91,20 +91,21 @@ class Flushing:
         """Write what was found out of files."""
         return Flushed(self._write_files(self._outbox.pending([AddFile, RecordStored])))
 
-    def unite(self) -> bool:
+    @property
+    def recorded(self) -> bool:
+        """Whether something was recorded that `unite` has not looked at once more."""
+        return bool(self._recorded)
+
+    def unite(self) -> None:
         """Look at what was recorded once more: machines that get a file at the same time write conflicting revisions.
 
         Writing a record again changes nothing, but that it ends a conflict. Of two machines that both do, each writes
         the same.
-
-        Returns:
-            Whether there are some that it is too early for.
         """
         due = [each for each, written in self._recorded.items() if time.monotonic() - written >= UNITE_S]
         self._database.record_stored(due)
         for each in due:
             del self._recorded[each]
-        return bool(self._recorded)
 
     def _write_files(self, pending: Sequence[PendingEdit]) -> list[int]:
         """Write what of these is about files; their `seq`. New documents first: records are written into them."""

@@ -381,11 +381,15 @@ class CouchLibrary:
         if flushed.held_back:
             self._ask("flush", in_s=HELD_BACK_S)
         if flushed.seqs:
-            self._ask("unite", in_s=flushing.UNITE_S)
+            self._unite_later()
             self._deliver(self._on_taken, flushed.seqs, flushed.machine)
 
     def _do_unite(self) -> None:
-        if self._flushing.unite():
+        self._flushing.unite()
+        self._unite_later()
+
+    def _unite_later(self) -> None:
+        if self._flushing.recorded:
             self._ask("unite", in_s=flushing.UNITE_S)
 
     def _report(self, problem: str | None) -> None:
